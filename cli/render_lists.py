@@ -1,0 +1,95 @@
+"""The index for people: its videos, its numbers, what a run did to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from mmretrieve.cli.console import out
+from mmretrieve.cli.text import clean, plural, shown_path, size
+from mmretrieve.cli.times import clock, took
+from mmretrieve.datatypes import MODALITIES
+from mmretrieve.reports import Failure, IndexInfo, VideoInfo
+
+_SHOWN = 20
+
+
+def print_videos(videos: Sequence[VideoInfo]) -> None:
+    """One line a video: path, duration, tokens of each modality, where its text came from."""
+    console = out()
+    if not videos:
+        console.print("the index is empty: mmretrieve index FOLDER_WITH_VIDEOS")
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("video", overflow="fold")
+    for name in ("duration", *(modality.value for modality in MODALITIES)):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("text from", overflow="fold")
+    for video in videos:
+        table.add_row(*_video_row(video))
+    console.print(table)
+
+
+def print_info(info: IndexInfo, missing: Sequence[VideoInfo]) -> None:
+    """Counts, sizes, encoders and what needs attention."""
+    console = out()
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _facts(info):
+        table.add_row(name, Text(value))
+    console.print(table)
+    for line in _attention(info.failures, missing):
+        console.print(line, soft_wrap=True)
+
+
+def _video_row(video: VideoInfo) -> tuple[Text, ...]:
+    path = Text(shown_path(video.path), "bold")
+    if video.missing:
+        path.append("  (file is gone)", "yellow")
+    sources = dict.fromkeys(s for s in video.sources.values() if s not in ("metadata", "keyframes"))
+    return (
+        path,
+        Text(clock(video.duration_s)),
+        *(Text(f"{video.n_tokens.get(modality, 0):,}") for modality in MODALITIES),
+        Text(clean(", ".join(sources)), "dim"),
+    )
+
+
+def _facts(info: IndexInfo) -> Iterable[tuple[str, str]]:
+    tokens = sum(info.n_tokens.values())
+    each = ", ".join(f"{m.value} {info.n_tokens.get(m, 0):,}" for m in MODALITIES)
+    sizes = ", ".join(f"{name} {size(n)}" for name, n in info.size_bytes.items())
+    yield "index", clean(info.path)
+    yield "preset", f"{info.preset} (format {info.format_version})"
+    yield "videos", f"{info.n_videos:,} from {plural(info.n_files, 'file')}, {took(info.duration_s)}"
+    yield "passages", f"{info.n_passages:,}"
+    yield "tokens", f"{tokens:,} ({each})"
+    yield "size", f"{size(sum(info.size_bytes.values()))} ({sizes or 'nothing yet'})"
+    yield "search", info.search_path
+    for name, digest in info.encoders.items():
+        yield "encoder", f"{clean(name)} {digest[:12]}"
+
+
+def _attention(failures: Sequence[Failure], missing: Sequence[VideoInfo]) -> Iterable[Text]:
+    if not failures and not missing:
+        yield Text("health    no failures, no missing files", "green")
+    if failures:
+        yield Text(f"\n{plural(len(failures), 'file')} could not be indexed:", "yellow")
+        for failure in failures[:_SHOWN]:
+            yield Text(f"  {shown_path(failure.path)}: {clean(failure.error)}")
+        yield from _more(len(failures))
+        yield Text("  try again: mmretrieve index PATH --retry-failed")
+    if missing:
+        yield Text(f"\n{plural(len(missing), 'file')} of the index are gone:", "yellow")
+        for video in missing[:_SHOWN]:
+            yield Text(f"  {shown_path(video.path)}")
+        yield from _more(len(missing))
+        yield Text("  drop what is gone: mmretrieve index FOLDER --prune")
+
+
+def _more(count: int) -> Iterable[Text]:
+    if count > _SHOWN:
+        yield Text(f"  and {count - _SHOWN} more")

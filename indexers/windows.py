@@ -1,0 +1,50 @@
+"""Time windows of a video and the segments that fall into each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmretrieve.config import PassageSettings
+from mmretrieve.datatypes import Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Where a passage begins and ends, in seconds of the video."""
+
+    number: int
+    start_s: float
+    end_s: float
+
+
+def extend(
+    windows: Sequence[Window], segments: Sequence[Segment], settings: PassageSettings
+) -> tuple[Window, ...]:
+    """``windows`` and further ones for the timed segments that begin after the last of them: for a
+    video without pictures all of them, else for sound that goes on when the picture has ended."""
+    out = list(windows)
+    covered_s = out[-1].end_s if out else 0.0
+    for segment in segments:
+        if segment.start_s is None or segment.end_s is None or segment.start_s < covered_s:
+            continue
+        last = out[-1] if len(out) > len(windows) else None
+        if last is not None and segment.end_s - last.start_s <= settings.target_s:
+            out[-1] = Window(last.number, last.start_s, max(last.end_s, segment.end_s))
+        else:
+            out.append(Window(len(out), segment.start_s, segment.end_s))
+    return tuple(out)
+
+
+def distribute(
+    windows: Sequence[Window], segments: Sequence[Segment]
+) -> dict[int, tuple[Segment, ...]]:
+    """Window number -> the segments whose middle lies in it (or that are nearest to it)."""
+    out: dict[int, list[Segment]] = {}
+    for segment in segments:
+        if segment.start_s is None or not windows:
+            continue
+        middle = (segment.start_s + (segment.end_s or segment.start_s)) / 2
+        home = min(windows, key=lambda w: max(w.start_s - middle, middle - w.end_s, 0.0))
+        out.setdefault(home.number, []).append(segment)
+    return {number: tuple(found) for number, found in out.items()}

@@ -1,0 +1,1 @@
+"""Content and queries to token embeddings."""

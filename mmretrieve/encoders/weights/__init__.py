@@ -1,0 +1,43 @@
+"""Weights that ship with the package, and the checksums that they must have."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from mmretrieve.errors import WeightsError
+
+FOLDER = Path(__file__).parent
+
+SHA256: dict[str, str] = {
+    "bge_small_en_v1.5_int8.onnx": "68807e3ff2abb83cdd708d8243fd398246e397bfee2ba611c2bad728e27df743",
+    "bge_tokenizer.json": "d241a60d5e8f04cc1b2b3e9ef7a4921b27bf526d9f6050ab90f9267a1f9e5c66",
+}
+
+
+def weight_path(name: str) -> Path:
+    """Path of a shipped file.
+
+    Raises:
+        WeightsError: the file is not there.
+    """
+    path = FOLDER / name
+    if not path.is_file():
+        raise WeightsError(
+            f"weights {name!r} are missing from the installed package ({FOLDER}): "
+            "reinstall with `pip install --force-reinstall --no-deps mmretrieve`"
+        )
+    return path
+
+
+@cache
+def sha256(name: str) -> str:
+    """Hex digest of a shipped file as it lies on disk."""
+    with weight_path(name).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify() -> dict[str, bool]:
+    """File name -> whether its checksum is the published one."""
+    return {name: sha256(name) == expected for name, expected in SHA256.items()}

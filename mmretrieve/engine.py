@@ -1,0 +1,335 @@
+"""The engine: one index folder, everything one can do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from mmretrieve.config import Settings
+from mmretrieve.datatypes import (
+    MODALITIES,
+    ConfidenceLabel,
+    Filter,
+    GroupBy,
+    Hit,
+    QueryTokens,
+    SearchResult,
+)
+from mmretrieve.encoders.registry import load_encoder
+from mmretrieve.errors import IndexNotFoundError, PresetMismatchError, UsageError
+from mmretrieve.reports import Failure, IndexInfo, IndexReport, Progress, VideoInfo
+from mmretrieve.storage.folder import (
+    Manifest,
+    default_location,
+    locate,
+    read_manifest,
+    write_manifest,
+)
+from mmretrieve.storage.reader import Snapshot
+from mmretrieve.storage.records import VideoRecord
+
+if TYPE_CHECKING:
+    from mmretrieve.scoring.aggregation import Scoring
+    from mmretrieve.search.searcher import Searcher
+
+
+class Engine:
+    """Search over the videos of one index folder.
+
+    >>> with Engine.create(Path("library.mmretrieve")) as engine:  # doctest: +SKIP
+    ...     engine.index([Path("videos")])
+    ...     for hit in engine.search("a red balloon").hits:
+    ...         print(hit.video.path, hit.moment.start_s, hit.score)
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        """Use :meth:`create` or :meth:`open`."""
+        self._folder = folder
+        self._manifest = manifest
+        self._settings = Settings.from_toml(manifest.settings_toml)
+        self._encoder = load_encoder(self._settings.preset)
+        self._snapshot: Snapshot | None = None
+        self._searcher: Searcher | None = None
+
+    @classmethod
+    def create(cls, folder: Path | None = None, settings: Settings | None = None) -> Self:
+        """A new index, or the one that is there already; given settings become its settings.
+
+        Raises:
+            PresetMismatchError: the index there has tokens of another preset.
+            IndexFormatError: the folder is something else.
+        """
+        folder = default_location(folder)
+        try:
+            manifest = read_manifest(folder)
+        except IndexNotFoundError:
+            manifest = _manifest(settings or Settings())
+            write_manifest(folder, manifest)
+            return cls(folder, manifest)
+        if settings is not None and settings.preset != manifest.preset:
+            raise PresetMismatchError(
+                f"{folder} was built with preset {manifest.preset!r}, asked for {settings.preset!r}: "
+                "their tokens cannot be compared; name a new folder with --index"
+            )
+        if settings is not None and settings.to_toml() != manifest.settings_toml:
+            manifest = _manifest(settings)
+            write_manifest(folder, manifest)
+        return cls(folder, manifest)
+
+    @classmethod
+    def open(cls, folder: Path | None = None) -> Self:
+        """An existing index: the one given, ``$MMRETRIEVE_INDEX``, or the nearest ``.mmretrieve``.
+
+        Raises:
+            IndexNotFoundError: there is none.
+            IndexFormatError: it cannot be used.
+        """
+        found = locate(folder)
+        return cls(found, read_manifest(found))
+
+    @property
+    def folder(self) -> Path:
+        """Where the index lies."""
+        return self._folder
+
+    @property
+    def settings(self) -> Settings:
+        """What the index is made with."""
+        return self._settings
+
+    def index(
+        self,
+        paths: Sequence[Path],
+        *,
+        exclude: Sequence[str] = (),
+        prune: bool = False,
+        retry_failed: bool = False,
+        force: bool = False,
+        dry_run: bool = False,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> IndexReport:
+        """Index files and folders (recursively); what has not changed is left alone.
+
+        ``exclude``: globs; ``prune``: also remove videos whose files are gone from ``paths``;
+        ``force``: index unchanged files again; ``dry_run``: only say what would be done. A file
+        that cannot be indexed is reported and does not stop the run; Ctrl-C keeps what is done.
+
+        Raises:
+            UsageError: a path that does not exist.
+            IndexLockedError: another process is writing.
+            SetupError: a model or an extra is missing.
+        """
+        from mmretrieve.indexing import IndexRun, Options
+
+        options = Options(tuple(exclude), prune, retry_failed, force, dry_run)
+        self._check_encoder()
+        run = IndexRun(self._folder, self._manifest, self._settings, self._encoder, options)
+        try:
+            return run.run([Path(p) for p in paths], on_progress)
+        finally:
+            self.refresh()
+
+    def search(
+        self,
+        query: str,
+        *,
+        k: int = 10,
+        scoring: Scoring | None = None,
+        filter: Filter | None = None,  # noqa: A002 - the word users expect
+        group_by: GroupBy = GroupBy.MOMENT,
+        min_confidence: ConfidenceLabel | None = None,
+        thumbnails: bool = False,
+    ) -> SearchResult:
+        """The best ``k`` moments, or videos with their best moment, and why they matched.
+
+        Raises:
+            UsageError: a query, filter, weight or ``k`` that cannot be used.
+        """
+        from dataclasses import replace
+
+        from mmretrieve.scoring.aggregation import Scoring
+        from mmretrieve.search.searcher import Request
+
+        request = Request(k, scoring or Scoring(), filter or Filter(), group_by, min_confidence)
+        result = self._current().search(query, request)
+        if not thumbnails:
+            return result
+        return replace(result, hits=tuple(self._with_picture(hit) for hit in result.hits))
+
+    def explain(
+        self, query: str, video: str, *, at_s: float | None = None, scoring: Scoring | None = None
+    ) -> Hit:
+        """How well one video answers: its best moment, or the one at ``at_s``, with its rank among
+        all moments. ``video`` is an id, a path, a file name or a glob that fits one video.
+
+        Raises:
+            UsageError: no such video, several, or no passage at that time.
+        """
+        from mmretrieve.scoring.aggregation import Scoring
+
+        record = self._one(video)
+        searcher, snapshot = self._current(), self._opened()
+        number = snapshot.videos.index(record)
+        hit = searcher.explain(query, number, at_s, scoring or Scoring())
+        if hit is None:
+            raise UsageError(
+                f"{video} has no indexed passage at {at_s} s: it lasts {record.duration_s:.1f} s"
+            )
+        return self._with_picture(hit)
+
+    def videos(self) -> tuple[VideoInfo, ...]:
+        """All videos of the index, ordered by path."""
+        snapshot = self._fresh()
+        found = (_video_info(v, snapshot.paths[v.video_id]) for v in snapshot.videos)
+        return tuple(sorted(found, key=lambda v: v.path))
+
+    def remove(self, names: Sequence[str]) -> tuple[VideoInfo, ...]:
+        """Remove videos by id, path, file name or glob. The files themselves are not touched.
+
+        Raises:
+            UsageError: a name that fits no video (nothing is removed then).
+            IndexLockedError: another process is writing.
+        """
+        from mmretrieve.storage.writer import IndexWriter
+
+        removed = {r.video_id: r for name in names for r in self._matching(name)}
+        paths = self._opened().paths
+        with IndexWriter(self._folder, self._manifest) as writer:
+            writer.remove_videos(list(removed))
+        self.refresh()
+        return tuple(_video_info(r, paths[r.video_id]) for r in removed.values())
+
+    def info(self) -> IndexInfo:
+        """Counts, sizes and failures."""
+        snapshot = self._fresh()
+        cells = snapshot.cells
+        return IndexInfo(
+            path=str(self._folder),
+            preset=self._manifest.preset,
+            format_version=self._manifest.format_version,
+            n_videos=len(snapshot.videos),
+            n_passages=len({*zip(cells.video.tolist(), cells.passage.tolist(), strict=True)}),
+            n_tokens={m: sum(v.n_tokens.get(m, 0) for v in snapshot.videos) for m in MODALITIES},
+            n_files=len(snapshot.files),
+            duration_s=sum(v.duration_s for v in snapshot.videos),
+            size_bytes=_sizes(self._folder),
+            encoders=self._manifest.encoders,
+            failures=tuple(Failure(f.path, f.error) for f in snapshot.files if f.error is not None),
+            search_path="exact",
+        )
+
+    def thumbnail(self, video_id: str, time_s: float) -> bytes | None:
+        """The JPEG of the keyframe nearest to a time, or None where the video has none."""
+        snapshot = self._fresh()
+        record = next((v for v in snapshot.videos if v.video_id == video_id), None)
+        pictures = snapshot.thumbnails(record) if record is not None else []
+        return min(pictures, key=lambda t: abs(t.time_s - time_s)).jpeg if pictures else None
+
+    def refresh(self) -> None:
+        """Forget what is in memory; the next call sees the newest committed state."""
+        self._snapshot = None
+        self._searcher = None
+
+    def close(self) -> None:
+        """Let go of the index. Nothing is lost when this is never called."""
+        self.refresh()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _opened(self) -> Snapshot:
+        if self._snapshot is None:
+            self._snapshot = Snapshot(self._folder)
+        return self._snapshot
+
+    def _fresh(self) -> Snapshot:
+        if self._snapshot is not None and not self._snapshot.is_current():
+            self.refresh()
+        return self._opened()
+
+    def _current(self) -> Searcher:
+        from mmretrieve.search.searcher import Searcher
+
+        snapshot = self._fresh()
+        if self._searcher is None:
+            self._check_encoder()
+            self._searcher = Searcher(snapshot, self._query)
+        return self._searcher
+
+    def _query(self, text: str) -> QueryTokens:
+        return self._encoder.query(text)
+
+    def _check_encoder(self) -> None:
+        used, here = self._manifest.encoders, dict(self._encoder.fingerprints())
+        if used != here:
+            changed = sorted(n for n in {*used, *here} if used.get(n) != here.get(n))
+            raise PresetMismatchError(
+                f"{self._folder} was built with other weights ({', '.join(changed)}): index again into "
+                "a new folder, or install the version of mmretrieve that it was built with"
+            )
+
+    def _matching(self, name: str) -> list[VideoRecord]:
+        from mmretrieve.search.filters import matches
+
+        snapshot = self._fresh()
+        options = {name, str(Path(name).absolute())}
+        found = [
+            v for v in snapshot.videos
+            if any(matches(v.video_id, snapshot.paths[v.video_id], option) for option in options)
+        ]  # fmt: skip
+        if not found:
+            raise UsageError(f"no video in the index fits {name!r}: `mmretrieve ls` shows them all")
+        return found
+
+    def _one(self, name: str) -> VideoRecord:
+        found = self._matching(name)
+        if len(found) > 1:
+            paths = ", ".join(self._opened().paths[v.video_id] for v in found[:3])
+            raise UsageError(f"{name!r} fits {len(found)} videos ({paths}, ...): name one of them")
+        return found[0]
+
+    def _with_picture(self, hit: Hit) -> Hit:
+        from dataclasses import replace
+
+        return replace(hit, thumbnail=self.thumbnail(hit.video.video_id, hit.moment.best_s or 0.0))
+
+
+def _manifest(settings: Settings) -> Manifest:
+    encoder = load_encoder(settings.preset)
+    return Manifest(
+        preset=settings.preset,
+        dim=encoder.dim,
+        encoders=dict(encoder.fingerprints()),
+        spaces={m.value: space for m, space in encoder.spaces.items()},
+        settings_toml=settings.to_toml(),
+    )
+
+
+def _video_info(record: VideoRecord, path: str) -> VideoInfo:
+    return VideoInfo(
+        video_id=record.video_id,
+        path=path,
+        title=record.title,
+        duration_s=record.duration_s,
+        n_tokens=record.n_tokens,
+        sources=record.sources,
+        warnings=record.warnings,
+        indexed_at=record.indexed_at,
+        missing=not Path(path).exists(),
+    )
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    lance = folder / "lance"
+    tables = sorted(lance.iterdir()) if lance.is_dir() else []
+    return {
+        t.name.removesuffix(".lance"): sum(f.stat().st_size for f in t.rglob("*") if f.is_file())
+        for t in tables
+    }

@@ -1,0 +1,72 @@
+"""The exception tree. Every message says what was given, what was expected, and the fix.
+
+::
+
+    MmretrieveError
+    ├── UsageError            a value that cannot be used            exit code 2
+    ├── SetupError            the installation or the index          exit code 4
+    │   ├── MissingExtraError     an optional package is not installed
+    │   ├── WeightsError          model weights are absent or altered
+    │   └── IndexFolderError      the index folder cannot be used
+    │       ├── IndexNotFoundError
+    │       ├── IndexFormatError      foreign, newer, or damaged
+    │       ├── IndexLockedError      another writer is at work
+    │       └── PresetMismatchError   built with other encoders
+    └── InputError            one input file                        recorded, the run goes on
+        ├── MediaError            cannot be opened or decoded
+        └── SidecarError          a file beside the video cannot be read
+"""
+
+from __future__ import annotations
+
+
+class MmretrieveError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class UsageError(MmretrieveError):
+    """An argument that cannot be used as given."""
+
+
+class SetupError(MmretrieveError):
+    """The installation or the index does not allow the operation."""
+
+
+class MissingExtraError(SetupError):
+    """An optional dependency is needed; the message has the command that installs it."""
+
+
+class WeightsError(SetupError):
+    """Model weights are absent or do not have the expected checksum."""
+
+
+class IndexFolderError(SetupError):
+    """The index folder cannot be used."""
+
+
+class IndexNotFoundError(IndexFolderError):
+    """No index at the given place."""
+
+
+class IndexFormatError(IndexFolderError):
+    """The folder is no index, or one of a newer format, or damaged."""
+
+
+class IndexLockedError(IndexFolderError):
+    """Another process is writing to the index."""
+
+
+class PresetMismatchError(IndexFolderError):
+    """The index was built with other encoders than the ones asked for."""
+
+
+class InputError(MmretrieveError):
+    """One input file cannot be used; the run goes on without it."""
+
+
+class MediaError(InputError):
+    """A media file cannot be opened or decoded."""
+
+
+class SidecarError(InputError):
+    """A file beside a video (subtitles, info.json) cannot be read."""

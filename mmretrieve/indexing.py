@@ -1,0 +1,293 @@
+"""One run of indexing: what is new, work on it in parallel, commit in batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmretrieve.config import Settings
+from mmretrieve.encoders.base import Encoder
+from mmretrieve.errors import InputError
+from mmretrieve.fingerprint import fingerprint
+from mmretrieve.indexers.discover import FoundFile, discover
+from mmretrieve.indexers.sidecars import find_sidecars, signature
+from mmretrieve.ingest import Ingestor
+from mmretrieve.reports import FileResult, IndexReport, Outcome, Progress, Stage
+from mmretrieve.storage.folder import Manifest
+from mmretrieve.storage.reader import Snapshot
+from mmretrieve.storage.records import FileRecord, VideoEntry
+from mmretrieve.storage.writer import IndexWriter
+
+BATCH_FILES = 16
+BATCH_S = 15.0
+"""A batch is committed when it has so many files, or when its oldest result is so old."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run treats what it finds; see :meth:`mmretrieve.engine.Engine.index`."""
+
+    exclude: tuple[str, ...] = ()
+    prune: bool = False
+    retry_failed: bool = False
+    force: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Todo:
+    """A file to work on, and the state in which it was found."""
+
+    found: FoundFile
+    state: FileRecord
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    result: FileResult
+    state: FileRecord
+    entry: VideoEntry | None = None
+
+
+@dataclass(slots=True)
+class _Batch:
+    done: list[_Done] = field(default_factory=list)
+    since: float = 0.0
+
+    def is_due(self) -> bool:
+        return len(self.done) >= BATCH_FILES or (
+            bool(self.done) and time.monotonic() - self.since > BATCH_S
+        )
+
+
+class IndexRun:
+    """One call of ``index``. Reads the index once, then writes to it alone."""
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        settings: Settings,
+        encoder: Encoder,
+        options: Options,
+    ) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self._settings = settings
+        self._encoder = encoder
+        self._options = options
+        self._results: list[FileResult] = []
+        self._warnings: list[str] = []
+
+    def run(
+        self, paths: Sequence[Path], on_progress: Callable[[Progress], None] | None
+    ) -> IndexReport:
+        """See :meth:`mmretrieve.engine.Engine.index`."""
+        start = time.perf_counter()
+        roots = [path.absolute() for path in paths]
+        found = list(discover(roots, self._options.exclude, self._warnings.append))
+        snapshot = Snapshot(self._folder)
+        known = {file.path: file for file in snapshot.files}
+        todo = [t for f in found if (t := self._todo(f, known)) is not None]
+        gone = self._gone(roots, found, known) if self._options.prune else []
+        interrupted = False
+        if self._options.dry_run:
+            self._results += [_result(t, Outcome.INDEXED) for t in todo]
+        elif todo or gone or snapshot.unmarked_revisions():
+            interrupted = self._write(todo, gone, _Teller(on_progress, len(todo)))
+        return IndexReport(
+            tuple(self._results), len(gone), time.perf_counter() - start, interrupted,
+            tuple(self._warnings),
+        )  # fmt: skip
+
+    def _todo(self, found: FoundFile, known: dict[str, FileRecord]) -> _Todo | None:
+        """The file with its state if there is something to do; else a result is noted."""
+        path = str(found.path)
+        beside = find_sidecars(found.path, self._settings.speech.language).paths
+        state = FileRecord(
+            path, found.size_bytes, found.mtime_ns, signature(beside), self._settings.content_key
+        )
+        before = known.get(path)
+        todo = _Todo(found, state)
+        if before is None or self._options.force or not _same_state(before, state):
+            return todo
+        if before.error is None:
+            self._results.append(_result(todo, Outcome.UNCHANGED))
+            return None
+        if self._options.retry_failed:
+            return todo
+        self._results.append(_result(todo, Outcome.SKIPPED, before.error))
+        return None
+
+    def _gone(
+        self, roots: Sequence[Path], found: Sequence[FoundFile], known: dict[str, FileRecord]
+    ) -> list[FileRecord]:
+        """Files of the index that lay below ``roots`` and are no longer there."""
+        present = {str(f.path) for f in found}
+        return [
+            file
+            for path, file in known.items()
+            if path not in present
+            and any(Path(path).is_relative_to(root) for root in roots)
+            and not Path(path).exists()
+        ]
+
+    def _write(self, todo: Sequence[_Todo], gone: Sequence[FileRecord], tell: _Teller) -> bool:
+        with IndexWriter(self._folder, self._manifest) as writer:
+            # Taken under the lock: another writer may have ended since the first look.
+            snapshot = Snapshot(self._folder)
+            writer.sweep(snapshot.unmarked_revisions())
+            self._prune(writer, gone, snapshot)
+            batch, interrupted = _Batch(), False
+            finished = self._work(todo, snapshot)
+            try:
+                for done in finished:
+                    if not batch.done:
+                        batch.since = time.monotonic()
+                    batch.done.append(done)
+                    if batch.is_due():
+                        self._commit(writer, batch, snapshot)
+                    self._results.append(done.result)
+                    tell.of(done.result)
+            except KeyboardInterrupt:
+                interrupted = True
+            finally:
+                with suppress(KeyboardInterrupt):
+                    finished.close()
+                self._commit(writer, batch, snapshot)
+            if not interrupted:
+                writer.optimize()
+        return interrupted
+
+    def _work(self, todo: Sequence[_Todo], snapshot: Snapshot) -> Iterator[_Done]:
+        """Results in the order in which they are ready, with at most ``jobs`` + 1 files under way
+        so that what waits to be committed stays small."""
+        ingestor = Ingestor(self._settings, self._encoder)
+        pool = ThreadPoolExecutor(self._settings.jobs, thread_name_prefix="video")
+        indexed = {v.video_id for v in snapshot.videos if v.settings_key == self._settings.content_key}
+        states = {f.video_id: f for f in snapshot.files if f.video_id is not None}
+        pending: set[Future[_Done]] = set()
+        waiting = iter(todo)
+        try:
+            while True:
+                while len(pending) <= self._settings.jobs and (item := next(waiting, None)):
+                    pending.add(pool.submit(self._one, item, ingestor, indexed, states))
+                if not pending:
+                    return
+                ready, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in ready:
+                    yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            ingestor.close()
+
+    def _one(
+        self,
+        item: _Todo,
+        ingestor: Ingestor,
+        indexed: set[str],
+        states: dict[str | None, FileRecord],
+    ) -> _Done:
+        start = time.perf_counter()
+        try:
+            video_id = fingerprint(item.found.path)
+            hashed_s = time.perf_counter() - start
+            state = _with(item.state, video_id=video_id)
+            other = states.get(video_id)
+            if video_id in indexed and other is not None and self._serves(other, state):
+                outcome = Outcome.DUPLICATE if Path(other.path).exists() else Outcome.MOVED
+                return _Done(_result(item, outcome), state)
+            indexed.add(video_id)
+            made = ingestor.ingest(item.found.path, video_id)
+        except InputError as error:
+            took_s = time.perf_counter() - start
+            failed = _with(item.state, error=str(error))
+            return _Done(_result(item, Outcome.FAILED, str(error), took_s), failed)
+        video = made.entry.video
+        result = FileResult(
+            path=item.state.path,
+            outcome=Outcome.INDEXED,
+            duration_s=video.duration_s,
+            took_s=time.perf_counter() - start,
+            warnings=video.warnings,
+            n_tokens=video.n_tokens,
+            stage_s={Stage.FINGERPRINT: hashed_s, **made.stage_s},
+        )
+        return _Done(result, state, made.entry)
+
+    def _serves(self, other: FileRecord, state: FileRecord) -> bool:
+        """Whether what was indexed from ``other``, which has the same bytes, holds for ``state``."""
+        return (
+            not self._options.force
+            and other.path != state.path
+            and other.sidecars == state.sidecars
+            and other.settings_key == state.settings_key
+        )
+
+    def _commit(self, writer: IndexWriter, batch: _Batch, snapshot: Snapshot) -> None:
+        if batch.done:
+            entries = {d.entry.video.video_id: d.entry for d in batch.done if d.entry is not None}
+            moved = [d.state for d in batch.done if d.result.outcome is Outcome.MOVED]
+            ids = {state.video_id for state in moved}
+            gone = [f.path for f in snapshot.files if f.video_id in ids and not Path(f.path).exists()]
+            writer.commit(list(entries.values()), [d.state for d in batch.done])
+            writer.forget_files(gone)
+            batch.done.clear()
+
+    def _prune(self, writer: IndexWriter, gone: Sequence[FileRecord], snapshot: Snapshot) -> None:
+        lost = {f.path for f in gone}
+        alive = {f.video_id for f in snapshot.files if f.path not in lost}
+        writer.forget_files(lost)
+        writer.remove_videos({f.video_id for f in gone if f.video_id is not None} - alive)
+
+
+class _Teller:
+    """Counts what is done and tells about it."""
+
+    def __init__(self, on_progress: Callable[[Progress], None] | None, n_total: int) -> None:
+        self._on_progress = on_progress
+        self._n_total = n_total
+        self._n_done = 0
+        self._done_s = 0.0
+        self._start = time.perf_counter()
+
+    def of(self, result: FileResult) -> None:
+        """Tell that a file is done."""
+        self._n_done += 1
+        self._done_s += result.duration_s
+        if self._on_progress is not None:
+            elapsed = time.perf_counter() - self._start
+            left = self._n_total - self._n_done
+            self._on_progress(
+                Progress(
+                    n_done=self._n_done,
+                    n_total=self._n_total,
+                    done_s=self._done_s,
+                    elapsed_s=elapsed,
+                    eta_s=elapsed / self._n_done * left,
+                    result=result,
+                )
+            )
+
+
+def _same_state(before: FileRecord, now: FileRecord) -> bool:
+    return (before.size_bytes, before.mtime_ns, before.sidecars, before.settings_key) == (
+        now.size_bytes, now.mtime_ns, now.sidecars, now.settings_key,
+    )  # fmt: skip
+
+
+def _with(state: FileRecord, video_id: str | None = None, error: str | None = None) -> FileRecord:
+    return FileRecord(
+        state.path, state.size_bytes, state.mtime_ns, state.sidecars, state.settings_key,
+        video_id, error,
+    )  # fmt: skip
+
+
+def _result(
+    item: _Todo, outcome: Outcome, error: str | None = None, took_s: float = 0.0
+) -> FileResult:
+    return FileResult(item.state.path, outcome, error=error, took_s=took_s)

@@ -1,0 +1,122 @@
+"""Records that tell about an index and about a run of indexing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from mmretrieve.datatypes import Modality
+
+
+class Stage(StrEnum):
+    """What indexing spends time on."""
+
+    FINGERPRINT = "fingerprint"
+    SPEECH = "speech"
+    VISUAL = "visual"
+    FRAMES = "frames"
+    TEXT = "text"
+    WRITE = "write"
+
+
+class Outcome(StrEnum):
+    """What became of one file in a run."""
+
+    INDEXED = "indexed"
+    UNCHANGED = "unchanged"
+    MOVED = "moved"
+    DUPLICATE = "duplicate"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    """Failed earlier and not changed since; tried again with ``retry_failed``."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """One file of a run. ``duration_s`` of video, ``took_s`` of work, ``error`` when it failed."""
+
+    path: str
+    outcome: Outcome
+    duration_s: float = 0.0
+    took_s: float = 0.0
+    error: str | None = None
+    warnings: tuple[str, ...] = ()
+    n_tokens: Mapping[Modality, int] = field(default_factory=dict)
+    stage_s: Mapping[Stage, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Sent after every file. ``done_s`` is the video time that was indexed, ``elapsed_s`` the time
+    it took, ``eta_s`` the time to go, estimated from the files done."""
+
+    n_done: int
+    n_total: int
+    done_s: float
+    elapsed_s: float
+    eta_s: float
+    result: FileResult
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What one run of indexing did. ``n_pruned`` videos were removed since their files are gone;
+    ``interrupted`` is true when it was stopped early (what was done is kept)."""
+
+    results: tuple[FileResult, ...]
+    n_pruned: int
+    took_s: float
+    interrupted: bool = False
+    warnings: tuple[str, ...] = ()
+
+    def count(self, outcome: Outcome) -> int:
+        """How many files had this outcome."""
+        return sum(result.outcome is outcome for result in self.results)
+
+    @property
+    def duration_s(self) -> float:
+        """Video time that was indexed in this run."""
+        return sum(r.duration_s for r in self.results if r.outcome is Outcome.INDEXED)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """One video of the index. ``sources`` names for each modality with tokens where they came
+    from; ``missing`` is true when the file is no longer at ``path``."""
+
+    video_id: str
+    path: str
+    title: str
+    duration_s: float
+    n_tokens: Mapping[Modality, int]
+    sources: Mapping[Modality, str]
+    warnings: tuple[str, ...]
+    indexed_at: str
+    missing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that could not be indexed, and why."""
+
+    path: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """Counts and sizes of an index."""
+
+    path: str
+    preset: str
+    format_version: int
+    n_videos: int
+    n_passages: int
+    n_tokens: Mapping[Modality, int]
+    n_files: int
+    duration_s: float
+    size_bytes: Mapping[str, int]
+    encoders: Mapping[str, str]
+    failures: tuple[Failure, ...]
+    search_path: str

@@ -1,0 +1,1 @@
+"""Late interaction: maxima per query token and modality, and what makes one score of them."""

@@ -1,0 +1,1 @@
+"""Ranking: filters, candidate maxima, documents, moments, evidence, confidence."""

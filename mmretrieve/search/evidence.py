@@ -1,0 +1,107 @@
+"""Why a document scored what it scored: the winning token behind every contribution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmretrieve.datatypes import MODALITIES, Evidence
+from mmretrieve.search.ranking import Ranking
+from mmretrieve.storage.reader import CellDetail, Snapshot
+
+UNMATCHED_BELOW = 0.35
+"""A word whose best token stays below this distance above chance counts as not matched."""
+
+_FUNCTION_WORDS = frozenset(
+    "a an and are as at be by for from he her his how i in into is it its me my of on one or our out "
+    "over she some that the their them there they this to up us was we were what when where which "
+    "while who why will with you your".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Win:
+    """Query token ``query_token`` was answered best, in modality number ``modality``, by the token
+    at row ``token`` of cell ``cell``, which added ``contribution`` to the score."""
+
+    query_token: int
+    modality: int
+    cell: int
+    token: int
+    contribution: float
+    similarity: float
+
+
+def wins(ranking: Ranking, document: int, snapshot: Snapshot, spaces: Sequence[str]) -> list[Win]:
+    """The winning tokens of one document, in the order of the query."""
+    parts = ranking.parts(document)
+    found = []
+    for modality, query_token in np.argwhere(parts > 0):
+        cell = _winning_cell(ranking, document, int(modality), int(query_token), snapshot)
+        low, high = snapshot.cells.offsets[cell], snapshot.cells.offsets[cell + 1]
+        vector = ranking.query.vectors[spaces[modality]][query_token]
+        similarity = snapshot.vectors[low:high] @ vector
+        token = int(similarity.argmax())
+        found.append(
+            Win(
+                int(query_token), int(modality), cell, token,
+                float(parts[modality, query_token]), float(similarity[token]),
+            )  # fmt: skip
+        )
+    return sorted(found, key=lambda win: (win.query_token, win.modality))
+
+
+def describe(
+    found: Sequence[Win], ranking: Ranking, details: Mapping[int, CellDetail]
+) -> tuple[Evidence, ...]:
+    """Evidence of winning tokens; ``details`` holds every cell that won."""
+    return tuple(_describe(win, ranking.query.texts[win.query_token], details[win.cell]) for win in found)
+
+
+def unmatched_words(ranking: Ranking, document: int) -> tuple[str, ...]:
+    """Words of the query, without function words, that nothing in the document matched."""
+    reached = ranking.above_chance(document)
+    words = ranking.query.word
+    missing = []
+    for word in dict.fromkeys(words.tolist()):
+        mine = words == word
+        text = word_text(ranking.query.texts, mine)
+        if text not in _FUNCTION_WORDS and text.isalnum() and reached[mine].max() < UNMATCHED_BELOW:
+            missing.append(text)
+    return tuple(missing)
+
+
+def word_text(texts: Sequence[str], mine: NDArray[np.bool_]) -> str:
+    """Word pieces put together again."""
+    return "".join(texts[i].removeprefix("##") for i in np.flatnonzero(mine))
+
+
+def _winning_cell(
+    ranking: Ranking, document: int, modality: int, query_token: int, snapshot: Snapshot
+) -> int:
+    documents, cells = ranking.documents, snapshot.cells
+    mine = documents.cell[documents.document == document]
+    mine = mine[cells.modality[mine] == modality]
+    return int(mine[np.argmax(ranking.maxima[mine, query_token])])
+
+
+def _describe(win: Win, query_token: str, detail: CellDetail) -> Evidence:
+    passage = detail.passage
+    segment = passage.segments[detail.token_segment[win.token]]
+    return Evidence(
+        query_token=query_token,
+        modality=MODALITIES[win.modality],
+        contribution=win.contribution,
+        similarity=win.similarity,
+        passage=passage.number,
+        start_s=segment.start_s if segment.start_s is not None else passage.start_s,
+        end_s=segment.end_s if segment.end_s is not None else passage.end_s,
+        text=segment.text,
+        span=(int(detail.char_start[win.token]), int(detail.char_end[win.token])),
+        box=segment.box,
+        field=segment.field,
+        source=passage.source,
+    )

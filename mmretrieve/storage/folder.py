@@ -1,0 +1,150 @@
+"""The index folder: where it is, what its manifest promises, and who may write to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmretrieve.errors import IndexFormatError, IndexLockedError, IndexNotFoundError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+FOLDER_NAME = ".mmretrieve"
+ENV_VARIABLE = "MMRETRIEVE_INDEX"
+FORMAT_VERSION = 1
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an index was made with. ``encoders`` maps an encoder to the sha256 of its weights,
+    ``spaces`` a modality to the vector space of its tokens."""
+
+    preset: str
+    dim: int
+    encoders: dict[str, str]
+    spaces: dict[str, str]
+    settings_toml: str
+    format_version: int = FORMAT_VERSION
+    program: str = "mmretrieve"
+
+    def to_json(self) -> str:
+        """The manifest as it lies on disk."""
+        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+
+
+def locate(explicit: Path | None = None, start: Path | None = None) -> Path:
+    """The index to use: ``explicit``, else ``$MMRETRIEVE_INDEX``, else the nearest ``.mmretrieve``
+    in ``start`` (the working directory) or a folder above it.
+
+    Raises:
+        IndexNotFoundError: there is none; the message says how to make one.
+    """
+    given = explicit or (Path(value) if (value := os.environ.get(ENV_VARIABLE)) else None)
+    if given is not None:
+        if not (given / _MANIFEST).is_file():
+            raise IndexNotFoundError(_no_index(given))
+        return given
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / FOLDER_NAME / _MANIFEST).is_file():
+            return folder / FOLDER_NAME
+    raise IndexNotFoundError(
+        f"no index in {here} or above it: make one with `mmretrieve index FOLDER_WITH_VIDEOS`, "
+        f"or name one with --index or ${ENV_VARIABLE}"
+    )
+
+
+def default_location(explicit: Path | None = None) -> Path:
+    """Where ``index`` writes: an existing index as :func:`locate` finds it, else a new one in the
+    working directory (or where ``explicit`` or the environment says)."""
+    try:
+        return locate(explicit)
+    except IndexNotFoundError:
+        given = explicit or (Path(value) if (value := os.environ.get(ENV_VARIABLE)) else None)
+        return given or Path.cwd() / FOLDER_NAME
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest in one step (a reader sees the old one or the new one).
+
+    Raises:
+        IndexFormatError: the folder holds other things and no index.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise IndexFormatError(f"{folder} is a file: expected a folder for the index")
+    if folder.is_dir() and not (folder / _MANIFEST).exists() and _has_foreign_files(folder):
+        raise IndexFormatError(
+            f"{folder} holds files that are no index: name an empty or new folder with --index"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"{_MANIFEST}.new"
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(manifest.to_json())
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / _MANIFEST)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest.
+
+    Raises:
+        IndexNotFoundError: no manifest.
+        IndexFormatError: foreign, damaged, or of a newer format.
+    """
+    path = folder / _MANIFEST
+    if not path.is_file():
+        raise IndexNotFoundError(_no_index(folder))
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        version = data["format_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IndexFormatError(
+            f"{path} cannot be read as the manifest of an index ({error}): move the folder away and "
+            "index again, or restore the file"
+        ) from error
+    if data.get("program") != "mmretrieve" or not isinstance(version, int):
+        raise IndexFormatError(f"{path} was not written by mmretrieve: name another folder with --index")
+    if version > FORMAT_VERSION:
+        raise IndexFormatError(
+            f"{folder} has index format {version}, this program knows up to {FORMAT_VERSION}: "
+            "update with `pip install -U mmretrieve`"
+        )
+    try:
+        return Manifest(**data)
+    except TypeError as error:
+        raise IndexFormatError(f"{path} lacks or has unexpected fields ({error})") from error
+
+
+def acquire_lock(folder: Path) -> BaseFileLock:
+    """The writer's lock. The system releases it when its holder ends, however that happens.
+
+    Raises:
+        IndexLockedError: another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / "writer.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise IndexLockedError(
+            f"another process is writing to {folder}: wait for it to end, then run this again "
+            "(searching works meanwhile)"
+        ) from None
+    return lock
+
+
+def _has_foreign_files(folder: Path) -> bool:
+    ours = {f"{_MANIFEST}.new", "writer.lock", "lance"}
+    return any(entry.name not in ours for entry in folder.iterdir())
+
+
+def _no_index(folder: Path) -> str:
+    return f"{folder} is no index (it has no {_MANIFEST}): make one with `mmretrieve index FOLDER`"

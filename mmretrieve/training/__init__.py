@@ -1,0 +1,1 @@
+"""Fitting and training of what ships as weights, by scripts."""
