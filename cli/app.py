@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from mmretrieve import __version__
 from mmretrieve.cli import console, demo, doctor, explain, index, manage, query
-from mmretrieve.cli.console import StdoutClosedError, emit, say
+from mmretrieve.cli.console import emit, say
 from mmretrieve.cli.exits import ExitCode, report
 from mmretrieve.cli.options import is_verbose
 
@@ -39,17 +40,17 @@ class CommandLine(TyperGroup):
             code = super().main(
                 args, prog_name, complete_var, False, windows_expand_args, **extra
             )  # fmt: skip
-            console.flush()
+            sys.stdout.flush()
         except typer.TyperException as error:
             code = _usage(error)
-        except StdoutClosedError:
-            console.discard_stdout()
-            code = ExitCode.DONE
         except typer.Abort:
             say("interrupted")
             code = ExitCode.INTERRUPTED
+        except BrokenPipeError as error:
+            code = _broken_pipe(error)
         except SystemExit as stop:
-            if not _stdout_closed(stop):
+            # This is how rich ends a program whose output nobody reads.
+            if not isinstance(stop.__context__, BrokenPipeError):
                 raise
             code = ExitCode.DONE
         if standalone_mode:
@@ -60,7 +61,7 @@ class CommandLine(TyperGroup):
         """Run a command; errors become exit codes here, where its flags are still known."""
         try:
             return super().invoke(ctx)
-        except (typer.TyperException, typer.Exit, typer.Abort, StdoutClosedError):
+        except (typer.TyperException, typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:
             say("interrupted")
@@ -69,27 +70,25 @@ class CommandLine(TyperGroup):
             raise typer.Exit(report(error, verbose=is_verbose(ctx))) from error
 
 
+def _broken_pipe(error: BrokenPipeError) -> ExitCode:
+    """Nothing to tell when it was our reader who left; a fault when it was any other pipe."""
+    if not console.stdout_is_closed():
+        return report(error, verbose=False)
+    console.discard_stdout()
+    return ExitCode.DONE
+
+
 def _usage(error: typer.TyperException) -> ExitCode:
     context = getattr(error, "ctx", None)
-    say(f"mmretrieve: {error.format_message()}")
+    say(f"mmretrieve: {error.format_message().replace('Value error, ', '')}")
     if context is not None:
         say(f"Try `{context.command_path} --help`.")
     return ExitCode.USAGE
 
 
-def _stdout_closed(stop: SystemExit) -> bool:
-    """Whether rich, which ends the process when its reader is gone, asked for this exit."""
-    return isinstance(stop.__context__, BrokenPipeError)
-
-
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            emit(f"mmretrieve {version('mmretrieve')}")
-        except PackageNotFoundError:
-            emit("mmretrieve (not installed: run from its sources)")
+        emit(f"mmretrieve {__version__}")
         raise typer.Exit
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,6 @@ if TYPE_CHECKING:
 
 _WIDE = 200
 """Columns where there is no terminal to fit."""
-
-
-class StdoutClosedError(Exception):
-    """Whoever read standard output has stopped reading."""
 
 
 def stdout_is_terminal() -> bool:
@@ -30,15 +27,18 @@ def stderr_is_terminal() -> bool:
 
 
 def emit(line: str) -> None:
-    """Write one line of data.
+    """Write one line of data."""
+    sys.stdout.write(line + "\n")
 
-    Raises:
-        StdoutClosedError: nobody reads any more.
-    """
-    try:
-        sys.stdout.write(line + "\n")
-    except BrokenPipeError as error:
-        raise StdoutClosedError from error
+
+def emit_path(path: str) -> None:
+    """Write a path byte for byte as the file system has it, for other programs to open; made
+    harmless where a terminal shows it."""
+    if stdout_is_terminal():
+        emit(clean(path))
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write(os.fsencode(path) + b"\n")
 
 
 def say(message: str, indent: int = 0) -> None:
@@ -79,16 +79,11 @@ def tolerate_any_text() -> None:
             reconfigure(errors="replace")
 
 
-def flush() -> None:
-    """Write out what is buffered.
-
-    Raises:
-        StdoutClosedError: nobody reads any more.
-    """
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError as error:
-        raise StdoutClosedError from error
+def stdout_is_closed() -> bool:
+    """Whether whoever read standard output has stopped reading."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def discard_stdout() -> None:

@@ -57,8 +57,11 @@ def is_expected(hit: Hit, asked: DemoQuery, clips: Path) -> bool:
     if asked.window_s is None:
         return True
     start, end = hit.moment.start_s, hit.moment.end_s
-    return start is not None and end is not None and start <= asked.window_s[1] and (
-        end >= asked.window_s[0]
+    return (
+        start is not None
+        and end is not None
+        and start <= asked.window_s[1]
+        and (end >= asked.window_s[0])
     )
 
 
@@ -98,7 +101,9 @@ def _print_hit(result: SearchResult, asked: DemoQuery, clips: Path) -> None:
     verdict = "as expected" if is_expected(hit, asked, clips) else f"expected {asked.file}"
     line = Text("   ").append(shown_name(hit, clips), "bold")
     line.append(f"  {clock_range(hit.moment.start_s, hit.moment.end_s)}", "cyan")
-    line.append(f"  {hit.confidence.label.value}, won by {'nothing' if won is None else won.value}, ")
+    line.append(
+        f"  {hit.confidence.label.value}, won by {'nothing' if won is None else won.value}, "
+    )
     line.append(verdict, "green" if verdict == "as expected" else "yellow")
     console.print(line, soft_wrap=True)
     mine = [quote for quote in quotes(hit, result.query) if quote.modality is won]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from mmretrieve.datatypes import MODALITIES, Evidence, Hit, Modality
 
 _PIECE = "##"
+_LEAST_SHARE = 0.1
+"""Evidence with less than this share of a hit's largest contribution is not quoted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,11 @@ def words(evidence: Sequence[Evidence], query: str | None = None) -> tuple[Word,
 def quotes(hit: Hit, query: str | None = None) -> tuple[Quote, ...]:
     """What to show for a hit: one quote a segment, by modality, the strongest first."""
     members: dict[tuple[object, ...], list[tuple[str, Evidence]]] = {}
+    least = _LEAST_SHARE * max((item.contribution for item in hit.evidence), default=0.0)
     for word in words(hit.evidence, query):
         for item in word.evidence:
+            if item.contribution < least:
+                continue
             key = (item.modality, item.passage, item.start_s, item.field, item.text)
             members.setdefault(key, []).append((word.text, item))
     found = [_quote(group) for group in members.values()]

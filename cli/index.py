@@ -161,7 +161,9 @@ def tell(
         _tell_failures(failed)
     skipped = report.count(Outcome.SKIPPED)
     if skipped and not quiet:
-        say(f"{plural(skipped, 'file')} failed before and did not change: --retry-failed tries again")
+        say(
+            f"{plural(skipped, 'file')} failed before and did not change: --retry-failed tries again"
+        )
     if report.interrupted:
         say(f"interrupted; {_KEPT}")
 

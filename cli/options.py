@@ -137,7 +137,8 @@ def query_text(words: Sequence[str]) -> str:
     Raises:
         UsageError: there is nothing to look for.
     """
-    text = " ".join(" ".join(words).split())
+    readable = " ".join(words).encode("utf-8", "replace").decode("utf-8")
+    text = " ".join(readable.split())
     if not text:
         raise UsageError("the query is empty: say what to look for, as in 'red car on a bridge'")
     return text

@@ -23,7 +23,6 @@ from mmretrieve.cli.options import (
 from mmretrieve.cli.times import parse_time
 from mmretrieve.datatypes import Aggregation, ConfidenceLabel, Filter, GroupBy, SearchResult
 
-
 TextArgument = Annotated[list[str], typer.Argument(metavar="TEXT...", help="What to look for.")]
 CountOption = Annotated[int, typer.Option("-k", min=1, help="How many hits.")]
 ModalitiesOption = Annotated[
@@ -53,7 +52,8 @@ PhraseOption = Annotated[
 ]
 GroupOption = Annotated[GroupBy, typer.Option("--group-by", help="Moments, or each video once.")]
 ConfidenceOption = Annotated[
-    ConfidenceLabel | None, typer.Option("--min-confidence", help="Leave out hits that are less sure.")
+    ConfidenceLabel | None,
+    typer.Option("--min-confidence", help="Leave out hits that are less sure."),
 ]
 ExplainOption = Annotated[
     bool, typer.Option("--explain", help="Show what each word of the query earned, and where.")

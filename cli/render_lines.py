@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from mmretrieve.cli.console import StdoutClosedError, emit, stdout_is_terminal
+from mmretrieve.cli.console import emit, emit_path
 from mmretrieve.cli.evidence import best_modality, best_quote
 from mmretrieve.cli.options import Format
 from mmretrieve.cli.records import (
@@ -83,16 +81,8 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
 
 
 def _paths(paths: Iterable[str]) -> None:
-    """Each path once, byte for byte as the file system has it (made harmless for a terminal)."""
     for path in dict.fromkeys(paths):
-        if stdout_is_terminal():
-            emit(clean(path))
-            continue
-        try:
-            sys.stdout.flush()
-            sys.stdout.buffer.write(os.fsencode(path) + b"\n")
-        except BrokenPipeError as error:
-            raise StdoutClosedError from error
+        emit_path(path)
 
 
 def _hit_row(hit: Hit, query: str) -> tuple[Cell, ...]:

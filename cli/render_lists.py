@@ -64,7 +64,10 @@ def _facts(info: IndexInfo) -> Iterable[tuple[str, str]]:
     sizes = ", ".join(f"{name} {size(n)}" for name, n in info.size_bytes.items())
     yield "index", clean(info.path)
     yield "preset", f"{info.preset} (format {info.format_version})"
-    yield "videos", f"{info.n_videos:,} from {plural(info.n_files, 'file')}, {took(info.duration_s)}"
+    yield (
+        "videos",
+        f"{info.n_videos:,} from {plural(info.n_files, 'file')}, {took(info.duration_s)}",
+    )
     yield "passages", f"{info.n_passages:,}"
     yield "tokens", f"{tokens:,} ({each})"
     yield "size", f"{size(sum(info.size_bytes.values()))} ({sizes or 'nothing yet'})"

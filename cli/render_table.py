@@ -107,7 +107,9 @@ def _head(hit: Hit) -> Text:
     text = Text(f"{hit.rank:>3}  ", "bold")
     text.append(f"{clock_range(hit.moment.start_s, hit.moment.end_s)}  ", "bold cyan")
     text.append(f"{shown_path(hit.video.path)}  ", "bold")
-    text.append("no confidence" if label is ConfidenceLabel.NONE else label.value, _LABEL_STYLES[label])
+    text.append(
+        "no confidence" if label is ConfidenceLabel.NONE else label.value, _LABEL_STYLES[label]
+    )
     text.append(f"  {hit.score:.3f}", "dim")
     return text
 

@@ -10,9 +10,7 @@ rates and on streams that start late, early, or below zero.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,38 +18,53 @@ from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
-from av.stream import Disposition
 
 from mmretrieve.datatypes import Probe
 from mmretrieve.errors import MediaError
+from mmretrieve.indexers.containers import (
+    MAX_PIXELS,
+    Damage,
+    Warn,
+    best_audio,
+    best_video,
+    check_size,
+    decode,
+    ignore,
+    open_media,
+    origin_s,
+    rate_of,
+    start_s,
+)
+from mmretrieve.indexers.sound import AudioChunk, iter_audio
 
 if TYPE_CHECKING:
-    from av.audio.frame import AudioFrame
     from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
-Warn = Callable[[str], None]
+__all__ = [
+    "AudioChunk",
+    "SampledFrame",
+    "Warn",
+    "best_audio",
+    "best_video",
+    "fetch_frame",
+    "iter_audio",
+    "iter_frames",
+    "open_media",
+    "origin_s",
+    "probe",
+]
 
-MAX_SIDE_PX = 16_384
-MAX_PIXELS = 1 << 27
 ANALYSIS_SIDE_PX = 160
 """Longer side of the small pictures that cuts and keyframes are found on."""
 
 _DECODE_THREADS = 2
-_NOT_VIDEO = frozenset({"tty", "bin", "adf", "idf", "xbin"})
-"""FFmpeg demuxers that play any text as terminal art."""
-_EXACT_START_S = Fraction(1, 500)
-_AUDIO_CHUNK_S = 10
 _SEEK_MARGIN_S = Fraction(2)
 _FAST_SOURCE = 3
 """A source this many times faster than asked for may drop frames that nothing refers to."""
-
-
-def _ignore(message: str) -> None:
-    """Take a warning and do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,84 +97,6 @@ class SampledFrame:
         return _picture(self._frame, self._quarter_turns, "gray", factor)
 
 
-@dataclass(frozen=True, slots=True)
-class AudioChunk:
-    """A stretch of sound: ``samples`` ``(n,)`` float32 in -1..1, mono, the first at ``start_s``."""
-
-    start_s: float
-    samples: NDArray[np.float32]
-
-
-@contextmanager
-def open_media(path: Path) -> Iterator[InputContainer]:
-    """Open a local file for reading, with the errors that a person can act on.
-
-    Raises:
-        MediaError: missing, unreadable, empty, or no media file.
-    """
-    try:
-        if path.stat().st_size == 0:
-            raise MediaError(f"{path.name}: the file is empty (0 bytes); copy or download it again")
-        with path.open("rb"):
-            pass
-        container = av.open(
-            os.path.abspath(path),
-            "r",
-            options={"protocol_whitelist": "file"},
-            metadata_errors="replace",
-        )
-    except IsADirectoryError as error:
-        raise MediaError(f"{path.name}: is a folder, expected a media file") from error
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise MediaError(f"{path.name}: cannot be opened as media: {_reason(error)}") from error
-    with container:
-        if container.format.name in _NOT_VIDEO:
-            raise MediaError(f"{path.name}: holds text, expected a media file")
-        yield container
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    return str(text).splitlines()[0] if text else type(error).__name__
-
-
-def _playable(stream: VideoStream | AudioStream) -> bool:
-    return cast(object, stream.codec_context) is not None
-
-
-def best_video(container: InputContainer) -> VideoStream | None:
-    """The video stream that a player would show; cover pictures do not count."""
-    cover = Disposition.attached_pic | Disposition.timed_thumbnails
-    streams = [s for s in container.streams.video if _playable(s) and not s.disposition & cover]
-    best = container.streams.best("video")
-    return next((s for s in streams if best and s.index == best.index), next(iter(streams), None))
-
-
-def best_audio(container: InputContainer) -> AudioStream | None:
-    """The sound that a player would play: marked as default, else the first."""
-    streams = [s for s in container.streams.audio if _playable(s)]
-    chosen = (s for s in streams if s.disposition & Disposition.default)
-    return next(chosen, next(iter(streams), None))
-
-
-def origin_s(container: InputContainer) -> Fraction:
-    """Time zero of a file in seconds of its own clock: subtract it from ``pts * time_base``."""
-    known = cast("int | None", container.start_time)
-    video = best_video(container)
-    first = _start_s(video) if video is not None else None
-    if known is None:
-        return first or Fraction(0)
-    start = Fraction(known, av.time_base)
-    # The container's clock is in microseconds; where the video decides, use its exact one.
-    return first if first is not None and abs(first - start) < _EXACT_START_S else start
-
-
-def _start_s(stream: VideoStream | AudioStream) -> Fraction | None:
-    if stream.start_time is None or stream.time_base is None:
-        return None
-    return stream.start_time * stream.time_base
-
-
 def probe(path: Path) -> Probe:
     """Facts of a media file. At most one frame is decoded, to learn the display rotation.
 
@@ -176,7 +111,7 @@ def probe(path: Path) -> Probe:
         if video is None and audio is None:
             raise MediaError(f"{path.name}: no video or audio in it that can be played")
         if video is not None:
-            _check_size(path, video.width, video.height)
+            check_size(path, video.width, video.height)
         turns = _probe_turns(container, video) if video is not None else 0
         size = (video.width, video.height) if video is not None else (None, None)
         width, height = size[::-1] if turns % 2 else size
@@ -186,7 +121,7 @@ def probe(path: Path) -> Probe:
             size_bytes=path.stat().st_size,
             width=width,
             height=height,
-            fps=float(_rate(video)) if video is not None and _rate(video) else None,
+            fps=float(rate_of(video)) if video is not None and rate_of(video) else None,
             video_codec=video.codec_context.codec.canonical_name if video is not None else None,
             audio_codec=audio.codec_context.codec.canonical_name if audio is not None else None,
             rotation_deg=turns * 90,
@@ -194,10 +129,6 @@ def probe(path: Path) -> Probe:
             n_subtitle_streams=len(container.streams.subtitles),
             tags=_tags(container, video, audio),
         )
-
-
-def _rate(stream: VideoStream) -> Fraction:
-    return stream.average_rate or stream.guessed_rate or Fraction(0)
 
 
 def _tags(container: InputContainer, *streams: VideoStream | AudioStream | None) -> dict[str, str]:
@@ -220,18 +151,10 @@ def _duration_s(container: InputContainer) -> float:
     return max(known, default=0.0)
 
 
-def _check_size(path: Path, width: int, height: int) -> None:
-    if max(width, height) > MAX_SIDE_PX or width * height > MAX_PIXELS:
-        limit = f"{MAX_SIDE_PX} pixels a side and {MAX_PIXELS} in all"
-        raise MediaError(
-            f"{path.name}: picture of {width} x {height} is above the limit of {limit}"
-        )
-
-
 def _probe_turns(container: InputContainer, video: VideoStream) -> int:
     if not {"mov", "mp4", "matroska"} & set(container.format.name.split(",")):
         return 0
-    frame = next(_decode(container, video, _Damage()), None)
+    frame = next(decode(container, video, Damage()), None)
     return _turns(frame) if frame is not None else 0
 
 
@@ -240,44 +163,11 @@ def _turns(frame: VideoFrame) -> int:
     return round(-frame.rotation / 90) % 4
 
 
-@dataclass(slots=True)
-class _Damage:
-    """What went wrong while a stream was decoded."""
-
-    errors: int = 0
-    reason: str = ""
-
-    def add(self, error: Exception) -> None:
-        self.errors += 1
-        self.reason = self.reason or _reason(error)
-
-
-def _decode(
-    container: InputContainer, stream: VideoStream, damage: _Damage
-) -> Iterator[VideoFrame]:
-    """All frames that can be decoded, in order of display."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except (av.FFmpegError, OSError) as error:
-            damage.add(error)
-            packet = None
-        try:
-            yield from stream.decode(packet)
-        except av.error.EOFError:
-            return
-        except (av.FFmpegError, ValueError) as error:
-            damage.add(error)
-        if packet is None:
-            return
-
-
 def _prepare(path: Path, container: InputContainer) -> VideoStream:
     video = best_video(container)
     if video is None:
         raise MediaError(f"{path.name}: no video in it that can be played")
-    _check_size(path, video.width, video.height)
+    check_size(path, video.width, video.height)
     video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     video.thread_type = av.codec.context.ThreadType.AUTO
     video.thread_count = _DECODE_THREADS
@@ -285,12 +175,12 @@ def _prepare(path: Path, container: InputContainer) -> VideoStream:
 
 
 def _timed(
-    container: InputContainer, video: VideoStream, damage: _Damage
+    container: InputContainer, video: VideoStream, damage: Damage
 ) -> Iterator[tuple[Fraction, VideoFrame]]:
     """Frames with their times from the origin, which never run backwards."""
-    origin, step = origin_s(container), 1 / (_rate(video) or Fraction(25))
+    origin, step = origin_s(container), 1 / (rate_of(video) or Fraction(25))
     last: Fraction | None = None
-    for frame in _decode(container, video, damage):
+    for frame in decode(container, video, damage):
         stamp = frame.pts if frame.pts is not None else frame.dts
         base = frame.time_base or video.time_base
         if stamp is not None and base is not None:
@@ -303,7 +193,7 @@ def _timed(
         yield time, frame
 
 
-def iter_frames(path: Path, fps: float, warn: Warn = _ignore) -> Iterator[SampledFrame]:
+def iter_frames(path: Path, fps: float, warn: Warn = ignore) -> Iterator[SampledFrame]:
     """Decode the video once and yield about ``fps`` frames per second of it, in order.
 
     Of each period of ``1 / fps`` seconds the first frame in it is taken; a slower source gives
@@ -312,11 +202,11 @@ def iter_frames(path: Path, fps: float, warn: Warn = _ignore) -> Iterator[Sample
     Raises:
         MediaError: cannot be opened, no video, absurd dimensions, or not one frame decodable.
     """
-    rate, damage = Fraction(fps).limit_denominator(1000), _Damage()
+    rate, damage = Fraction(fps).limit_denominator(1000), Damage()
     slot, last, found = -1, Fraction(0), False
     with open_media(path) as container:
         video = _prepare(path, container)
-        sparse = _rate(video) >= _FAST_SOURCE * rate
+        sparse = rate_of(video) >= _FAST_SOURCE * rate
         video.codec_context.skip_frame = "NONREF" if sparse else "DEFAULT"
         for time, frame in _timed(container, video, damage):
             if sparse and found and time - last > 1 / rate:
@@ -334,7 +224,7 @@ def _report(
     container: InputContainer,
     video: VideoStream,
     last: Fraction | None,
-    damage: _Damage,
+    damage: Damage,
     warn: Warn,
 ) -> None:
     if last is None:
@@ -352,12 +242,11 @@ def _report(
 def _video_end_s(container: InputContainer, video: VideoStream) -> Fraction:
     if video.duration and video.time_base:
         return video.duration * video.time_base
-    only = len(container.streams.audio) == 0 and container.duration
-    return Fraction(container.duration or 0, av.time_base) if only else Fraction(0)
+    return Fraction(container.duration or 0, av.time_base)
 
 
 def _sample(path: Path, time: Fraction, frame: VideoFrame) -> SampledFrame:
-    _check_size(path, frame.width, frame.height)
+    check_size(path, frame.width, frame.height)
     turns = _turns(frame)
     factor = min(Fraction(1), Fraction(ANALYSIS_SIDE_PX, max(frame.width, frame.height)))
     planes = _picture(frame, turns, "yuv444p", factor)
@@ -394,7 +283,7 @@ def fetch_frame(path: Path, time_s: float) -> NDArray[np.uint8]:
                 continue
             frame = _frame_at(container, video, time_s, from_key=seek)
             if frame is not None:
-                _check_size(path, frame.width, frame.height)
+                check_size(path, frame.width, frame.height)
                 return _picture(frame, _turns(frame), "rgb24")
     raise MediaError(f"{path.name}: no frame could be decoded at {time_s:.3f} s")
 
@@ -402,7 +291,7 @@ def fetch_frame(path: Path, time_s: float) -> NDArray[np.uint8]:
 def _seek(container: InputContainer, video: VideoStream, time_s: float) -> bool:
     """Jump to a point safely before; false when decoding from the start is as good or needed."""
     target = Fraction(time_s) + origin_s(container) - _SEEK_MARGIN_S
-    start = _start_s(video)
+    start = start_s(video)
     if video.time_base is None or start is None or target <= start:
         return False
     try:
@@ -422,7 +311,7 @@ def _frame_at(
     """
     shown: VideoFrame | None = None
     trusted = not from_key
-    for time, frame in _timed(container, video, _Damage()):
+    for time, frame in _timed(container, video, Damage()):
         if from_key and frame.pts is None:
             return None
         trusted = trusted or frame.key_frame
@@ -432,76 +321,3 @@ def _frame_at(
             return shown if shown is not None or from_key else frame
         shown = frame
     return shown
-
-
-def iter_audio(path: Path, rate: int = 16_000, warn: Warn = _ignore) -> Iterator[AudioChunk]:
-    """The sound as mono chunks of at most ten seconds at ``rate`` samples per second.
-
-    A chunk's ``start_s`` is on the timeline of the pictures; a gap in the stream starts a new
-    chunk. Damaged parts are left out and reported through ``warn``.
-
-    Raises:
-        MediaError: cannot be opened, or has no audio that can be played.
-    """
-    damage = _Damage()
-    with open_media(path) as container:
-        stream = best_audio(container)
-        if stream is None:
-            raise MediaError(f"{path.name}: no audio in it that can be played")
-        start, n_samples = 0.0, 0
-        parts: list[NDArray[np.float32]] = []
-        for time, samples in _resampled(container, stream, rate, damage):
-            gap = abs(start + n_samples / rate - time) > 0.1
-            if parts and (gap or n_samples + len(samples) > _AUDIO_CHUNK_S * rate):
-                yield AudioChunk(start, np.concatenate(parts))
-                parts, n_samples = [], 0
-            start = time if not parts else start
-            parts.append(samples)
-            n_samples += len(samples)
-        if parts:
-            yield AudioChunk(start, np.concatenate(parts))
-    if damage.errors:
-        warn(f"{path.name}: {damage.errors} damaged parts of the audio skipped ({damage.reason})")
-
-
-def _resampled(
-    container: InputContainer, stream: AudioStream, rate: int, damage: _Damage
-) -> Iterator[tuple[float, NDArray[np.float32]]]:
-    """Mono float pieces of at most a second each with their times; what is before zero is cut."""
-    origin, next_time = origin_s(container), 0.0
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
-    shape: tuple[object, ...] | None = None
-    for frame in _decode_audio(container, stream, damage):
-        now = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if shape is not None and shape != now:
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
-        shape = now
-        if frame.pts is not None and frame.time_base is not None:
-            next_time = float(frame.pts * frame.time_base - origin)
-        frame.pts = None
-        for piece in resampler.resample(frame):
-            samples = cast("NDArray[np.float32]", piece.to_ndarray()).reshape(-1)
-            early = min(len(samples), max(0, round(-next_time * rate)))
-            for at in range(early, len(samples), rate):
-                yield next_time + at / rate, samples[at : at + rate]
-            next_time += len(samples) / rate
-
-
-def _decode_audio(
-    container: InputContainer, stream: AudioStream, damage: _Damage
-) -> Iterator[AudioFrame]:
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except (av.FFmpegError, OSError) as error:
-            damage.add(error)
-            packet = None
-        try:
-            yield from stream.decode(packet)
-        except av.error.EOFError:
-            return
-        except (av.FFmpegError, ValueError) as error:
-            damage.add(error)
-        if packet is None:
-            return

@@ -31,6 +31,14 @@ _LINE_OVERLAP = 0.6
 _LINE_GAP = 0.9
 _LINE_RATIO = 1.7
 _REC_MIN_WIDTH_PX = 160
+_COARSE = 0.625
+"""Scale of the first look. Lines at least 18 px tall were all found at it, smaller ones not."""
+_COARSE_SIDE_PX = 480
+"""A first look is not shrunk below this longer side."""
+_MARGIN = 0.12
+"""What a line's box is widened by on either end, of its height: coarse boxes clip end letters."""
+_SMALL_PX = 20
+"""Height of a line, on the canvas, below which its surroundings are looked at again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,20 +139,39 @@ class OcrReader:
     def _detect(
         self, image: NDArray[np.uint8], regions: tuple[Region, ...]
     ) -> list[NDArray[np.float32]]:
-        """Quads ``(4, 2)`` float32 in pixels of ``image``."""
+        """Quads ``(4, 2)`` float32 in pixels of ``image``: first coarsely, then once more at full
+        size around what came out small."""
+        size = self._canvas_size(image.shape[1], image.shape[0])
+        canvas = cast("NDArray[np.uint8]", cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+        coarse = self._look(canvas, regions, min(1.0, max(_COARSE, _COARSE_SIDE_PX / max(size))))
+        small = [quad for quad in coarse if _height(quad) < _SMALL_PX]
+        quads = [quad for quad in coarse if _height(quad) >= _SMALL_PX]
+        if small:
+            cells = np.zeros((-(-size[1] // CELL_PX), -(-size[0] // CELL_PX)), np.bool_)
+            for quad in small:
+                (x0, y0), (x1, y1) = quad.min(axis=0) // CELL_PX, quad.max(axis=0) // CELL_PX
+                cells[int(y0) : int(y1) + 1, int(x0) : int(x1) + 1] = True
+            fine = self._look(canvas, textgate.regions(cells), 1.0)
+            quads += [quad for quad in fine if not any(_inside(quad, large) for large in quads)]
+        scale = np.array([image.shape[1] / size[0], image.shape[0] / size[1]], np.float32)
+        return [(quad * scale).astype(np.float32) for quad in quads]
+
+    def _look(
+        self, canvas: NDArray[np.uint8], regions: tuple[Region, ...], scale: float
+    ) -> list[NDArray[np.float32]]:
+        """Run the detector on regions of the canvas shrunk by ``scale``; quads in canvas pixels."""
         detector = self._models()[0]
-        height, width = image.shape[:2]
-        size = self._canvas_size(width, height)
-        canvas = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        scale = np.array([width / size[0], height / size[1]], dtype=np.float32)
         quads: list[NDArray[np.float32]] = []
         for x0, y0, x1, y1 in regions:
-            tile = cv2.cvtColor(canvas[y0:y1, x0:x1], cv2.COLOR_RGB2BGR)
-            right, below = -tile.shape[1] % CELL_PX, -tile.shape[0] % CELL_PX
-            tile = cv2.copyMakeBorder(tile, 0, below, 0, right, cv2.BORDER_REPLICATE)
-            boxes = detector(cast("NDArray[np.uint8]", tile)).boxes
+            tile = canvas[y0:y1, x0:x1]
+            height, width = (
+                max(CELL_PX, round(n * scale / CELL_PX) * CELL_PX) for n in tile.shape[:2]
+            )
+            made = cv2.resize(tile, (width, height), interpolation=cv2.INTER_AREA)
+            boxes = detector(cast("NDArray[np.uint8]", cv2.cvtColor(made, cv2.COLOR_RGB2BGR))).boxes
+            back = np.array([tile.shape[1] / width, tile.shape[0] / height], np.float32)
             for box in boxes if boxes is not None else ():
-                quads.append(((np.asarray(box, np.float32) + (x0, y0)) * scale).astype(np.float32))
+                quads.append((np.asarray(box, np.float32) * back + (x0, y0)).astype(np.float32))
         return quads
 
     def _recognise(self, image: NDArray[np.uint8], quad: NDArray[np.float32]) -> _Word | None:
@@ -163,6 +190,17 @@ class OcrReader:
             if self._engines is None:
                 self._engines = _load(self._threads)
             return self._engines
+
+
+def _height(quad: NDArray[np.float32]) -> float:
+    """Length of the shorter pair of sides, pixels."""
+    return float(min(np.linalg.norm(quad[0] - quad[3]), np.linalg.norm(quad[0] - quad[1])))
+
+
+def _inside(quad: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    """Whether the middle of one quad lies within the bounds of another."""
+    middle = quad.mean(axis=0)
+    return bool((middle >= other.min(axis=0)).all() and (middle <= other.max(axis=0)).all())
 
 
 def _plausible(text: str, confidence: float) -> bool:
@@ -219,6 +257,11 @@ def _upright(image: NDArray[np.uint8], quad: NDArray[np.float32]) -> NDArray[np.
     width, height = int(max(top, bottom)), int(max(left, right))
     if min(width, height) < _MIN_CROP_PX:
         return np.zeros((0, 0, 3), np.uint8)
+    if width > height:
+        margin = round(_MARGIN * height)
+        along = margin * (quad[1] - quad[0]) / max(top, 1.0)
+        quad = (quad + np.stack([-along, along, along, -along])).astype(np.float32)
+        width += 2 * margin
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
     turn = cv2.getPerspectiveTransform(quad, corners)
     crop = cv2.warpPerspective(

@@ -1,9 +1,9 @@
 """Subtitles as text segments: files beside a video, and text tracks inside one.
 
-``.srt`` and ``.vtt`` share a reader of their own: in-cue time stamps, cue names, notes and style
-blocks of real files confuse general parsers. ``.ass`` and ``.ssa`` are read with pysubs2, JSON as
-Whisper, WhisperX, whisper.cpp and Hugging Face pipelines write it. Every size is bounded, because
-subtitle files come from anywhere.
+``.srt`` and ``.vtt`` share one reader, ``.ass`` and ``.ssa`` another, JSON is what Whisper, WhisperX,
+whisper.cpp and Hugging Face pipelines write. The readers are forgiving on purpose, and therefore no
+general library: in-cue time stamps, cue names, notes, style blocks and single broken lines of real
+files must not cost the rest. Every size is bounded, because subtitle files come from anywhere.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ Warn = Callable[[str], None]
 SUBTITLE_SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
 MAX_FILE_BYTES = 20_000_000
 MAX_CUES = 100_000
+MAX_CUE_LINES = 100
 TEXT_CODECS = frozenset({"ass", "ssa", "subrip", "srt", "mov_text", "webvtt", "text"})
 
 _CLOCK = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,6}))?"
 _TIMING = re.compile(rf"^\s*(-)?{_CLOCK}\s*-{{1,2}}>\s*(-)?{_CLOCK}(?:\s|$)")
+_TIME = re.compile(rf"(-)?{_CLOCK}")
 _VTT_BLOCK = re.compile(r"(NOTE|STYLE|REGION)\b")
 _NUMBER = re.compile(r"\s*\d+\s*")
 _ENCODINGS = (
@@ -43,6 +45,7 @@ _ENCODINGS = (
 _NOT_WESTERN = re.compile("[¹³¼½¾¬šž\ufffd\x80-\x9f]|\\w[¿£¥¯»¢º]\\w")
 """What Central European text shows when it is taken for Western European."""
 _SAMPLE_BYTES = 64_000
+_MAX_ASS_LINE, _MAX_ASS_COLUMNS = 20_000, 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def read_subtitles(path: Path, duration_s: float | None = None) -> tuple[Segment
     if path.suffix.casefold() == ".json":
         cues = _json_cues(path, text)
     elif path.suffix.casefold() in (".ass", ".ssa"):
-        cues = _ass_cues(path, text)
+        cues = _ass_cues(text)
     else:
         cues = list(_timed_cues(text))
     if not cues and text.strip() and text.strip() != "WEBVTT":
@@ -173,10 +176,10 @@ def _timed_cues(text: str) -> Iterator[Cue]:
             n_cues += 1
         elif is_vtt and not line:
             in_block = False
-            lines.append("")
+            lines = [*lines[: MAX_CUE_LINES - 1], ""]
         elif is_vtt and _VTT_BLOCK.match(line) and (not lines or not lines[-1]):
             in_block = True
-        elif not in_block:
+        elif not in_block and len(lines) < MAX_CUE_LINES:
             lines.append(line)
     if times is not None:
         yield Cue(*times, clean(_without_name(lines, is_vtt, last=True)))
@@ -194,16 +197,22 @@ def _without_name(lines: list[str], is_vtt: bool, last: bool = False) -> list[st
     return lines
 
 
-def _ass_cues(path: Path, text: str) -> list[Cue]:
-    import pysubs2
-
-    try:
-        events = pysubs2.SSAFile.from_string(text, format_=path.suffix.casefold()[1:]).events
-    except Exception as error:  # what a parser raises on hostile text is not documented
-        kind = path.suffix.lstrip(".").upper()
-        raise SidecarError(f"{path.name}: no valid {kind} subtitles: {error}") from error
-    spoken = (event for event in events[:MAX_CUES] if event.type == "Dialogue")
-    return [Cue(e.start / 1000, e.end / 1000, clean(e.text.split("\n"), ass=True)) for e in spoken]
+def _ass_cues(text: str) -> list[Cue]:
+    """Dialogue of a Substation Alpha script; the ``Format`` line says which column is which."""
+    columns = ["layer", "start", "end", "style", "name", "l", "r", "v", "effect", "text"]
+    cues: list[Cue] = []
+    for line in text.split("\n"):
+        kind, _, rest = line[:_MAX_ASS_LINE].partition(":")
+        if kind.strip() == "Format" and "Text" in rest:
+            columns = [name.strip().casefold() for name in rest.split(",")][:_MAX_ASS_COLUMNS]
+        elif kind.strip() == "Dialogue" and len(cues) < MAX_CUES:
+            values = dict(zip(columns, rest.split(",", len(columns) - 1), strict=False))
+            start = _TIME.fullmatch(values.get("start", "").strip())
+            end = _TIME.fullmatch(values.get("end", "").strip())
+            if start and end:
+                spoken = clean([values.get("text", "")], ass=True)
+                cues.append(Cue(_seconds(*start.groups()), _seconds(*end.groups()), spoken))
+    return cues
 
 
 def _json_cues(path: Path, text: str) -> list[Cue]:

@@ -65,14 +65,13 @@ def iter_visual(
     tracker = TextTracker(ocr) if ocr is not None else None
     short = 0 < probe.duration_s < _SHORT_S
     near_duplicate = _NEAR_DUPLICATE_SHORT if short else NEAR_DUPLICATE
-    number = 0
-    for packed in _pack(chooser.choose(shot_frames), passages, tracker):
+    packs = _pack(chooser.choose(shot_frames), passages, tracker)
+    for number, packed in enumerate(packs):
         start_s, end_s = packed[0].start_s, packed[-1].end_s
         lines = tracker.lines(start_s, end_s) if tracker is not None else ()
         yield VisualPassage(number, start_s, end_s, keyframes(packed, near_duplicate), lines)
         if tracker is not None:
             tracker.forget(end_s)
-        number += 1
 
 
 def _pack(

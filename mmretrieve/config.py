@@ -81,7 +81,9 @@ class Settings:
             UsageError: ``preset`` is none of :data:`PRESETS`.
         """
         if self.preset not in PRESETS:
-            raise UsageError(f"unknown preset {self.preset!r}: expected one of {', '.join(PRESETS)}")
+            raise UsageError(
+                f"unknown preset {self.preset!r}: expected one of {', '.join(PRESETS)}"
+            )
 
     @property
     def content_key(self) -> str:
@@ -111,7 +113,8 @@ class Settings:
             data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise UsageError(f"settings are not valid TOML: {error}") from error
-        return cls(**{name: _read(name, value) for name, value in data.items()})
+        values: dict[str, Any] = {name: _read(name, value) for name, value in data.items()}
+        return cls(**values)
 
     @classmethod
     def from_file(cls, path: Path) -> Settings:
@@ -129,7 +132,9 @@ _GROUPS: dict[str, type[Any]] = {
 
 def _read(name: str, value: object) -> object:
     if name not in {f.name for f in dataclasses.fields(Settings)}:
-        raise UsageError(f"unknown setting {name!r}: expected one of preset, jobs, {', '.join(_GROUPS)}")
+        raise UsageError(
+            f"unknown setting {name!r}: expected one of preset, jobs, {', '.join(_GROUPS)}"
+        )
     if name not in _GROUPS:
         return value
     if not isinstance(value, dict):

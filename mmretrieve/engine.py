@@ -137,7 +137,7 @@ class Engine:
         *,
         k: int = 10,
         scoring: Scoring | None = None,
-        filter: Filter | None = None,  # noqa: A002 - the word users expect
+        filter: Filter | None = None,
         group_by: GroupBy = GroupBy.MOMENT,
         min_confidence: ConfidenceLabel | None = None,
         thumbnails: bool = False,
@@ -240,7 +240,10 @@ class Engine:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 

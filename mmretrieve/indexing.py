@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -163,12 +163,14 @@ class IndexRun:
                 writer.optimize()
         return interrupted
 
-    def _work(self, todo: Sequence[_Todo], snapshot: Snapshot) -> Iterator[_Done]:
+    def _work(self, todo: Sequence[_Todo], snapshot: Snapshot) -> Generator[_Done]:
         """Results in the order in which they are ready, with at most ``jobs`` + 1 files under way
         so that what waits to be committed stays small."""
         ingestor = Ingestor(self._settings, self._encoder)
         pool = ThreadPoolExecutor(self._settings.jobs, thread_name_prefix="video")
-        indexed = {v.video_id for v in snapshot.videos if v.settings_key == self._settings.content_key}
+        indexed = {
+            v.video_id for v in snapshot.videos if v.settings_key == self._settings.content_key
+        }
         states = {f.video_id: f for f in snapshot.files if f.video_id is not None}
         pending: set[Future[_Done]] = set()
         waiting = iter(todo)
@@ -190,7 +192,7 @@ class IndexRun:
         item: _Todo,
         ingestor: Ingestor,
         indexed: set[str],
-        states: dict[str | None, FileRecord],
+        states: Mapping[str, FileRecord],
     ) -> _Done:
         start = time.perf_counter()
         try:
@@ -233,7 +235,9 @@ class IndexRun:
             entries = {d.entry.video.video_id: d.entry for d in batch.done if d.entry is not None}
             moved = [d.state for d in batch.done if d.result.outcome is Outcome.MOVED]
             ids = {state.video_id for state in moved}
-            gone = [f.path for f in snapshot.files if f.video_id in ids and not Path(f.path).exists()]
+            gone = [
+                f.path for f in snapshot.files if f.video_id in ids and not Path(f.path).exists()
+            ]
             writer.commit(list(entries.values()), [d.state for d in batch.done])
             writer.forget_files(gone)
             batch.done.clear()

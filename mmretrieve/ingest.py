@@ -138,7 +138,7 @@ class Ingestor:
         if not probe.has_video or not settings.visual.enabled:
             return ()
         passages = iter_visual(path, probe, settings.visual, settings.passages, self._ocr, warn)
-        seen = []
+        seen: list[_Seen] = []
         while True:
             with clock.time(Stage.VISUAL):
                 passage = next(passages, None)
@@ -176,7 +176,10 @@ class Ingestor:
             }
             with clock.time(Stage.TEXT):
                 tokens = self._encoder.texts(texts)
-            for modality, source in ((Modality.OCR, OcrReader.name), (Modality.SPEECH, track.source)):
+            for modality, source in (
+                (Modality.OCR, OcrReader.name),
+                (Modality.SPEECH, track.source),
+            ):
                 if modality in tokens and len(tokens[modality].vectors):
                     yield _passage(window, modality, texts[modality], source), tokens[modality]
         with clock.time(Stage.TEXT):

@@ -39,6 +39,7 @@ QUERIES: tuple[DemoQuery, ...] = (
     DemoQuery("no space left on device", Modality.OCR, "screen_0931.mp4", (20.0, 24.0)),
     DemoQuery("the 3-2-1 backup rule", Modality.OCR, "lecture_05.mp4", (12.0, 18.0)),
     DemoQuery("a soccer ball on the grass", Modality.FRAMES, "VID_0611.webm", (0.0, 6.0)),
+    DemoQuery("a burning candle", Modality.FRAMES, "GX010114.mp4", (6.0, 12.0)),
     DemoQuery("snow covered mountains", Modality.FRAMES, "GX010114.mp4", (12.0, 18.0)),
     DemoQuery("hot air balloon in the sky", Modality.FRAMES, "GX010115.mp4"),
     DemoQuery("overnight train from Lisbon to Madrid", Modality.METADATA, "clip_0007.mp4"),

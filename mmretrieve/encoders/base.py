@@ -36,9 +36,7 @@ class Encoder(Protocol):
         """
         ...
 
-    def texts(
-        self, parts: Mapping[Modality, Sequence[Segment]]
-    ) -> dict[Modality, TokenEmbeddings]:
+    def texts(self, parts: Mapping[Modality, Sequence[Segment]]) -> dict[Modality, TokenEmbeddings]:
         """Tokens of the text modalities of one passage, which may share one context."""
         ...
 

@@ -54,24 +54,30 @@ class LiteEncoder:
         if not text.strip():
             raise UsageError("the query is empty: give at least one word")
         encoding = self._text.tokenize(text[: 64 * MAX_QUERY_TOKENS])
-        usable = [i for i, t in enumerate(encoding.tokens) if t != "[UNK]" and t not in _PUNCTUATION]
+        usable = [
+            i for i, t in enumerate(encoding.tokens) if t != "[UNK]" and t not in _PUNCTUATION
+        ]
         usable = usable[:MAX_QUERY_TOKENS]
         if not usable:
-            raise UsageError(f"no word in the query {text[:40]!r} is known to the text encoder: use letters")
+            raise UsageError(
+                f"no word in the query {text[:40]!r} is known to the text encoder: use letters"
+            )
         last = usable[-1] + 1
         vectors = self._text.project(self._text.hidden(encoding.ids[:last]))[usable]
         words = np.array([encoding.word_ids[i] for i in usable], np.int32)
-        return QueryTokens(text, {"text": vectors}, tuple(encoding.tokens[i] for i in usable), words)
+        return QueryTokens(
+            text, {"text": vectors}, tuple(encoding.tokens[i] for i in usable), words
+        )
 
-    def texts(
-        self, parts: Mapping[Modality, Sequence[Segment]]
-    ) -> dict[Modality, TokenEmbeddings]:
+    def texts(self, parts: Mapping[Modality, Sequence[Segment]]) -> dict[Modality, TokenEmbeddings]:
         """Tokens of a passage's text modalities, in one context if all fit, else each on its own."""
         present = [m for m in CONTEXT_ORDER if any(s.text.strip() for s in parts.get(m, ()))]
         joined = {m: "\n".join(s.text for s in parts[m]) for m in present}
         together = "\n".join(joined.values())
         if len(self._text.tokenize(together).ids) > MAX_PIECES - 2:
-            return {m: _tokens(self._text.encode(joined[m]), joined[m], parts[m], 0) for m in present}
+            return {
+                m: _tokens(self._text.encode(joined[m]), joined[m], parts[m], 0) for m in present
+            }
         encoded, start, out = self._text.encode(together), 0, {}
         for modality in present:
             out[modality] = _tokens(encoded, joined[modality], parts[modality], start)
@@ -79,7 +85,7 @@ class LiteEncoder:
         return out
 
     def frames(self, keyframes: Sequence[Keyframe]) -> tuple[tuple[Segment, ...], TokenEmbeddings]:
-        """Region and class tokens of each keyframe; a class token's segment is labelled."""
+        """The tokens of each keyframe; a segment is labelled with a clear ImageNet class."""
         if not keyframes:
             return (), empty_tokens(self.dim)
         segments, vectors = [], []
@@ -117,4 +123,6 @@ def _tokens(
 def _is_punctuation(
     text: str, offsets: NDArray[np.int32], mine: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    return np.array([m and text[a:b] in _PUNCTUATION for m, (a, b) in zip(mine, offsets, strict=True)], bool)
+    return np.array(
+        [m and text[a:b] in _PUNCTUATION for m, (a, b) in zip(mine, offsets, strict=True)], bool
+    )

@@ -106,4 +106,5 @@ class TextEncoder:
 def normalise(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to unit length; a zero row stays zero."""
     norm = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.maximum(norm, 1e-12)).astype(np.float32)
+    unit: NDArray[np.float32] = (rows / np.maximum(norm, 1e-12)).astype(np.float32)
+    return unit

@@ -18,7 +18,11 @@ from mmretrieve.errors import UsageError
 
 Array = NDArray[np.float32]
 
-_CHANCE = {Modality.FRAMES: 0.40, Modality.SPEECH: 0.46, Modality.OCR: 0.42, Modality.METADATA: 0.40}
+CHANCE = {Modality.FRAMES: 0.30, Modality.SPEECH: 0.45, Modality.OCR: 0.45, Modality.METADATA: 0.43}
+SCALE = {Modality.FRAMES: 0.60, Modality.SPEECH: 0.25, Modality.OCR: 0.25, Modality.METADATA: 0.25}
+"""Measured for the ``lite`` encoders with queries that have no answer: the mean similarity, and a
+distance above it in proportion to its spread. The tokens of one query agree with each other about a
+picture far more than about a text, so a picture has to stand out further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +32,16 @@ class Scoring:
     ``power`` sharpens: a few strong matches outweigh many weak ones. ``centre`` measures every query
     token against the similarity that it reaches by chance in each modality of this index, so that
     modalities on different scales can compete and words that match everything count for little.
-    ``scale`` is the distance above chance that counts as 1.
+    ``scale`` is the distance above chance that counts as 1. On an index of few videos
+    chance is drawn towards ``prior`` as if by ``prior_weight`` more of them.
     """
 
     aggregation: Aggregation = Aggregation.TOKEN_MAX
     weights: Mapping[Modality, float] = field(default_factory=dict)
     power: float = 3.0
     centre: bool = True
-    scale: Mapping[Modality, float] = field(default_factory=dict)
+    scale: Mapping[Modality, float] = field(default_factory=lambda: SCALE)
+    prior: Mapping[Modality, float] = field(default_factory=lambda: CHANCE)
     prior_weight: float = 4.0
 
     def __post_init__(self) -> None:
@@ -71,18 +77,15 @@ def calibrate(similarity: Array, scoring: Scoring) -> Calibration:
     Nearly no document answers a given query, so the mean over all of them is the mean of the null
     distribution; a prior keeps it stable on an index of a few videos.
     """
-    scale = np.array([scoring.scale.get(m, _SCALE[m]) for m in MODALITIES], np.float32)
+    scale = np.array([scoring.scale[m] for m in MODALITIES], np.float32)
     if not scoring.centre:
         return Calibration(np.zeros(similarity.shape[1:], np.float32), np.ones_like(scale))
-    prior = np.array([_CHANCE[m] for m in MODALITIES], np.float32)[:, None]
+    prior = np.array([scoring.prior[m] for m in MODALITIES], np.float32)[:, None]
     present = np.isfinite(similarity)
     total = np.where(present, similarity, 0).sum(axis=0, dtype=np.float64)
     k = scoring.prior_weight
     null = (total + k * prior) / (present.sum(axis=0) + k)
     return Calibration(null.astype(np.float32), scale)
-
-
-_SCALE = {Modality.FRAMES: 0.25, Modality.SPEECH: 0.25, Modality.OCR: 0.25, Modality.METADATA: 0.25}
 
 
 def evidence(similarity: Array, calibration: Calibration, scoring: Scoring) -> Array:
@@ -105,7 +108,9 @@ def contributions(values: Array, scoring: Scoring) -> Array:
     if scoring.aggregation is Aggregation.TOKEN_MAX:
         keep = weighed.argmax(axis=1)[:, None, :] == np.arange(values.shape[1])[:, None]
     elif scoring.aggregation is Aggregation.MODALITY_MAX:
-        keep = weighed.sum(axis=2).argmax(axis=1)[:, None, None] == np.arange(values.shape[1])[:, None]
+        keep = (
+            weighed.sum(axis=2).argmax(axis=1)[:, None, None] == np.arange(values.shape[1])[:, None]
+        )
     else:
         total = np.where(present[:, :, :1], weights, 0).sum(axis=1, keepdims=True)
         weighed = weighed / np.where(total > 0, total, 1)
@@ -115,6 +120,8 @@ def contributions(values: Array, scoring: Scoring) -> Array:
 
 def aggregate(values: Array, scoring: Scoring) -> Array:
     """``(n_docs,)`` scores; ``-inf`` for a document with none of the weighted modalities."""
-    has_any = (np.isfinite(values[:, :, :1]) & (scoring.weight_vector[:, None] > 0)).any(axis=(1, 2))
+    has_any = (np.isfinite(values[:, :, :1]) & (scoring.weight_vector[:, None] > 0)).any(
+        axis=(1, 2)
+    )
     scores = contributions(values, scoring).sum(axis=(1, 2), dtype=np.float64)
     return np.where(has_any, scores, -np.inf).astype(np.float32)

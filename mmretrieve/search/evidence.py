@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,9 +17,12 @@ UNMATCHED_BELOW = 0.35
 """A word whose best token stays below this distance above chance counts as not matched."""
 
 _FUNCTION_WORDS = frozenset(
-    "a an and are as at be by for from he her his how i in into is it its me my of on one or our out "
-    "over she some that the their them there they this to up us was we were what when where which "
-    "while who why will with you your".split()
+    re.findall(
+        r"\w+",
+        "a an and are as at be by for from he her his how i in into is it its me my of on one or "
+        "our out over she some that the their them there they this to up us was we were what when "
+        "where which while who why will with you your",
+    )
 )
 
 
@@ -47,9 +51,13 @@ def wins(ranking: Ranking, document: int, snapshot: Snapshot, spaces: Sequence[s
         token = int(similarity.argmax())
         found.append(
             Win(
-                int(query_token), int(modality), cell, token,
-                float(parts[modality, query_token]), float(similarity[token]),
-            )  # fmt: skip
+                query_token=int(query_token),
+                modality=int(modality),
+                cell=cell,
+                token=token,
+                contribution=float(parts[modality, query_token]),
+                similarity=float(similarity[token]),
+            )
         )
     return sorted(found, key=lambda win: (win.query_token, win.modality))
 
@@ -58,7 +66,9 @@ def describe(
     found: Sequence[Win], ranking: Ranking, details: Mapping[int, CellDetail]
 ) -> tuple[Evidence, ...]:
     """Evidence of winning tokens; ``details`` holds every cell that won."""
-    return tuple(_describe(win, ranking.query.texts[win.query_token], details[win.cell]) for win in found)
+    return tuple(
+        _describe(win, ranking.query.texts[win.query_token], details[win.cell]) for win in found
+    )
 
 
 def unmatched_words(ranking: Ranking, document: int) -> tuple[str, ...]:
@@ -76,7 +86,7 @@ def unmatched_words(ranking: Ranking, document: int) -> tuple[str, ...]:
 
 def word_text(texts: Sequence[str], mine: NDArray[np.bool_]) -> str:
     """Word pieces put together again."""
-    return "".join(texts[i].removeprefix("##") for i in np.flatnonzero(mine))
+    return "".join(texts[i].removeprefix("##") for i in np.flatnonzero(mine).tolist())
 
 
 def _winning_cell(

@@ -136,9 +136,7 @@ def _with_phrase(snapshot: Snapshot, wanted: Filter) -> NDArray[np.bool_]:
     words = (wanted.phrase or "").split()
     if not words:
         raise UsageError("the phrase is empty: give at least one word")
-    pattern = re.compile(
-        r"(?<!\w)" + r"\W+".join(map(re.escape, words)) + r"(?!\w)", re.IGNORECASE
-    )
+    pattern = re.compile(r"(?<!\w)" + r"\W+".join(map(re.escape, words)) + r"(?!\w)", re.IGNORECASE)
     spoken_or_written = [MODALITIES.index(m) for m in (Modality.SPEECH, Modality.OCR)]
     text_cells = np.flatnonzero(np.isin(cells.modality, spoken_or_written))
     found = [bool(pattern.search(text)) for text in snapshot.texts(text_cells)]
@@ -148,5 +146,6 @@ def _with_phrase(snapshot: Snapshot, wanted: Filter) -> NDArray[np.bool_]:
     pairs = zip(cells.video.tolist(), cells.passage.tolist(), strict=True)
     timeless = np.isnan(cells.start_s)
     return np.array(
-        [pair in passages or (timeless[i] and pair[0] in videos) for i, pair in enumerate(pairs)], bool
+        [pair in passages or (timeless[i] and pair[0] in videos) for i, pair in enumerate(pairs)],
+        bool,
     )

@@ -50,7 +50,11 @@ def group_passages(ranking: Ranking, limit: int) -> list[Group]:
 
 def _joins(group: Group, passage: int, score: float) -> bool:
     near = any(abs(passage - other) == 1 for other in group.passages)
-    return near and METADATA_PASSAGE not in (passage, *group.passages) and score >= MERGE_SHARE * group.score
+    return (
+        near
+        and METADATA_PASSAGE not in (passage, *group.passages)
+        and score >= MERGE_SHARE * group.score
+    )
 
 
 def best_passage(ranking: Ranking, video: int) -> int | None:

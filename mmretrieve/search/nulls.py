@@ -73,4 +73,6 @@ class Nulls:
 def estimate(queries: Iterable[str], best_of: Callable[[str], tuple[int, float]]) -> Nulls:
     """Ask every query; ``best_of`` gives its number of tokens and the best score in the index."""
     rows = [best_of(query) for query in queries]
-    return Nulls(np.array([n for n, _ in rows], np.int32), np.array([s for _, s in rows], np.float32))
+    return Nulls(
+        np.array([n for n, _ in rows], np.int32), np.array([s for _, s in rows], np.float32)
+    )

@@ -47,12 +47,15 @@ class Ranking:
     def parts(self, document: int) -> Array:
         """``(n_modalities, n_tokens)``: contributions that add up to the document's score."""
         values = evidence(self.similarity[[document]], self.calibration, self.scoring)
-        return contributions(values, self.scoring)[0]
+        parts: Array = contributions(values, self.scoring)[0]
+        return parts
 
     def above_chance(self, document: int) -> Array:
         """``(n_tokens,)``: how far each query token got above chance in any weighted modality, in
         units of the scale."""
-        linear = evidence(self.similarity[[document]], self.calibration, replace(self.scoring, power=1))
+        linear = evidence(
+            self.similarity[[document]], self.calibration, replace(self.scoring, power=1)
+        )
         usable = self.scoring.weight_vector[:, None] > 0
         return np.asarray(np.where(usable, linear[0], -np.inf).max(axis=0), np.float32)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmretrieve.datatypes import (
     MODALITIES,
@@ -28,7 +29,6 @@ from mmretrieve.search.nulls import Nulls, estimate, null_queries
 from mmretrieve.search.ranking import Ranker, Ranking
 from mmretrieve.search.token_index import ExactTokenIndex
 from mmretrieve.storage.reader import CellDetail, Snapshot
-from mmretrieve.storage.records import VideoRecord
 
 MAX_K = 10_000
 _LABELS = list(ConfidenceLabel)
@@ -39,8 +39,8 @@ class Request:
     """A search as asked for."""
 
     k: int = 10
-    scoring: Scoring = Scoring()
-    filter: Filter = Filter()
+    scoring: Scoring = field(default_factory=Scoring)
+    filter: Filter = field(default_factory=Filter)
     group_by: GroupBy = GroupBy.MOMENT
     min_confidence: ConfidenceLabel | None = None
 
@@ -82,7 +82,9 @@ class Searcher:
             answers = self._video_answers(ranking, passages, request.k)
         else:
             ranking = passages
-            answers = [_Answer(g.documents[0], g.documents) for g in group_passages(ranking, request.k)]
+            answers = [
+                _Answer(g.documents[0], g.documents) for g in group_passages(ranking, request.k)
+            ]
         nulls = self._null_scores(request)
         hits = self._hits(answers, ranking, passages, nulls)
         kept = [h for h in hits if _sure_enough(h, request.min_confidence)]
@@ -127,7 +129,9 @@ class Searcher:
         details = self._snapshot.details(sorted(cells))
         return [
             self._hit(rank, answer.scored, ranking, passages, won, around, details, nulls)
-            for rank, (answer, won, around) in enumerate(zip(answers, scored, inside, strict=True), 1)
+            for rank, (answer, won, around) in enumerate(
+                zip(answers, scored, inside, strict=True), 1
+            )
         ]
 
     def _hit(
@@ -171,7 +175,14 @@ class Searcher:
         videos: a filter must not make chance look like an answer."""
         scoring, modalities = request.scoring, request.filter.modalities
         weights = tuple(scoring.weight_vector.tolist())
-        key = (scoring.aggregation, weights, scoring.power, scoring.centre, modalities, request.group_by)
+        key = (
+            scoring.aggregation,
+            weights,
+            scoring.power,
+            scoring.centre,
+            modalities,
+            request.group_by,
+        )
         if key not in self._nulls:
             keep = keep_cells(self._snapshot, Filter(modalities=modalities))
             self._nulls[key] = estimate(
@@ -180,18 +191,13 @@ class Searcher:
         return self._nulls[key]
 
     def _best(
-        self, text: str, scoring: Scoring, keep: np.ndarray[tuple[int], np.dtype[np.bool_]], unit: GroupBy
+        self, text: str, scoring: Scoring, keep: NDArray[np.bool_], unit: GroupBy
     ) -> tuple[int, float]:
         scan = self._ranker.scan(self._encode(text), keep)
         rank = self._ranker.videos if unit is GroupBy.VIDEO else self._ranker.passages
         ranking = rank(scan, scoring)
         best = float(ranking.scores[ranking.order[0]]) if len(ranking.order) else 0.0
         return len(scan.query.texts), best
-
-
-def video_number(snapshot: Snapshot, record: VideoRecord) -> int:
-    """The number of a video in the snapshot's order."""
-    return snapshot.videos.index(record)
 
 
 def _mean_similarities(ranking: Ranking, document: int) -> dict[Modality, float]:

@@ -110,7 +110,9 @@ def read_manifest(folder: Path) -> Manifest:
             "index again, or restore the file"
         ) from error
     if data.get("program") != "mmretrieve" or not isinstance(version, int):
-        raise IndexFormatError(f"{path} was not written by mmretrieve: name another folder with --index")
+        raise IndexFormatError(
+            f"{path} was not written by mmretrieve: name another folder with --index"
+        )
     if version > FORMAT_VERSION:
         raise IndexFormatError(
             f"{folder} has index format {version}, this program knows up to {FORMAT_VERSION}: "

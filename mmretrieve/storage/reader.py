@@ -94,8 +94,10 @@ class Snapshot:
 
     def is_current(self) -> bool:
         """Whether no newer state was committed since."""
-        return _dataset(self.folder, "videos").latest_version == self.version if self.version else (
-            not (self.folder / "lance" / "videos.lance").exists()
+        return (
+            _dataset(self.folder, "videos").latest_version == self.version
+            if self.version
+            else (not (self.folder / "lance" / "videos.lance").exists())
         )
 
     def unmarked_revisions(self) -> set[tuple[str, str]]:
@@ -201,7 +203,9 @@ def _gather(
     flat = lists.values.values.to_numpy(zero_copy_only=False).reshape(-1, dim)
     starts, lengths = offsets[:-1][order], np.diff(offsets)[order]
     ends = np.cumsum(lengths)
-    rows = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
+    rows = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(
+        starts - (ends - lengths), lengths
+    )
     return flat[rows].astype(np.float32), lengths
 
 

@@ -135,21 +135,17 @@ def test_the_language_asked_for_chooses_the_stream(reader: SpeechReader, tmp_pat
     assert not read(SpeechReader(SpeechSettings(language=None)), path).segments
 
 
-def chords(t: Any) -> Any:
-    notes = sum(np.sin(2 * np.pi * f * t) for f in (110, 220, 277, 330, 440))
-    return 0.1 * notes * np.exp(-3 * (t % 0.5))
-
-
 def test_silence_noise_and_music_give_nothing(reader: SpeechReader, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     t = np.arange(12 * RATE) / RATE
     vowels = sum(np.sin(2 * np.pi * 140 * h * t + 3 * np.sin(9 * t)) / h for h in range(1, 12))
+    notes: Any = sum(np.sin(2 * np.pi * f * t) for f in (110, 220, 277, 330, 440))
     sounds = {
         "silence": np.zeros(len(t)),
         "tone": 0.5 * np.sin(2 * np.pi * 440 * t),
         "noise": 0.5 * rng.standard_normal(len(t)),
         "hum": 0.2 * vowels,
-        "chords": chords(t),
+        "chords": 0.1 * notes * np.exp(-3 * (t % 0.5)),
         "clicks": np.where(rng.random(len(t)) < 0.001, 0.9, 0.0),
     }
     for name, samples in sounds.items():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,7 @@ def test_ass_commands_drawings_and_comments_are_not_speech(tmp_path: Path) -> No
     events = [
         r"Dialogue: 0,0:00:01.00,0:00:02.00,Default,,0,0,0,,{\an8\i1}Up{\i0} here\Nand\hthere",
         r"Dialogue: 0,0:00:03.00,0:00:04.00,Default,,0,0,0,,{\p1}m 0 0 l 100 0 100 100{\p0}",
+        r"Dialogue: 0,broken,0:00:04.00,Default,,0,0,0,,no time",
         r"Comment: 0,0:00:05.00,0:00:06.00,Default,,0,0,0,,not shown",
     ]
     head = "[Script Info]\nScriptType: v4.00+\n\n[Events]\n"
@@ -227,6 +229,19 @@ def test_size_and_number_of_lines_are_bounded(
         subtitles.read_text(path, max_bytes=10)
     with pytest.raises(SidecarError, match="cannot be read"):
         subtitles.read_text(tmp_path / "absent.srt")
+
+
+def test_hostile_files_are_quick(tmp_path: Path) -> None:
+    cue = "00:00:01,000 --> 00:00:02,000\n"
+    started = time.monotonic()
+    for name, content in {
+        "tags.srt": cue + "<" * 1_000_000,
+        "braces.srt": (cue + r"{\p1" * 1000 + "\n") * 200,
+        "lines.vtt": "WEBVTT\n\n" + cue + "a\n" * 500_000,
+        "same.srt": (cue + "line\nother\n\n") * 20_000,
+    }.items():
+        assert len(read_subtitles(write(tmp_path, name, content))) <= 1, name
+    assert time.monotonic() - started < 30
 
 
 def test_deep_json_is_an_input_error(tmp_path: Path) -> None:
