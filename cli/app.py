@@ -44,6 +44,7 @@ class CommandLine(TyperGroup):
         except typer.TyperException as error:
             code = _usage(error)
         except typer.Abort:
+            say("")  # ends the line of the question
             say("interrupted")
             code = ExitCode.INTERRUPTED
         except BrokenPipeError as error:

@@ -33,6 +33,8 @@ _BLOCK_CHANGE = 9.0
 _MIN_CHANGED = 0.004
 NEAR_DUPLICATE = 0.10
 _REST_S = 0.5
+_REST_CHANGE = 0.02
+_REST_NOVELTY = 0.03
 _PICK_GAP_S = 1.0
 _SHORT_SHARE = 3
 
@@ -80,7 +82,6 @@ class _Window:
     starts_shot: bool
     best: ShotFrame | None = None
     best_score: float = -1.0
-    rest_since_s: float | None = None
     samples: list[Sample] = field(default_factory=list)
 
     def offer(self, shot_frame: ShotFrame) -> None:
@@ -113,7 +114,6 @@ class KeyframeChooser:
         self._warn = warn
         self._n_picks = 0
         self._last: SampledFrame | None = None
-        self._before: NDArray[np.uint8] | None = None
         self._window: _Window | None = None
 
     def choose(self, shot_frames: Iterable[ShotFrame]) -> Iterator[Pick]:
@@ -122,7 +122,8 @@ class KeyframeChooser:
         for shot_frame in shot_frames:
             time_s = shot_frame.frame.time_s
             window = self._window
-            if shot_frame.starts_shot:
+            crowded = window is not None and time_s - window.start_s < self._pace_s(time_s)
+            if shot_frame.starts_shot and not crowded:
                 yield from self._close(time_s)
                 window = self._open(time_s, starts_shot=True)
             elif window is None:
@@ -161,20 +162,21 @@ class KeyframeChooser:
         )
 
     def _rests(self, window: _Window, shot_frame: ShotFrame) -> bool:
-        """Whether the picture has been still for a while and shows something new."""
-        time_s = shot_frame.frame.time_s
-        before, self._before = self._before, shot_frame.frame.small
-        moves = before is None or changed_share(before, shot_frame.frame.small) >= _MIN_CHANGED
-        if moves or shot_frame.is_blank:
-            window.rest_since_s = None
+        """Whether the picture has been all but still for a while and shows something new."""
+        time_s, small = shot_frame.frame.time_s, shot_frame.frame.small
+        earlier = [s for s in window.samples if s.time_s <= time_s - _REST_S]
+        early = time_s - window.start_s < self._gap_s(time_s)
+        if early or not earlier or shot_frame.is_blank:
             return False
-        if window.rest_since_s is None:
-            window.rest_since_s = time_s
-        if time_s - window.rest_since_s < _REST_S or time_s - window.start_s < self._gap_s(time_s):
+        if changed_share(earlier[-1].small, small) > _REST_CHANGE:
             return False
-        return self._last is None or (
-            changed_share(self._last.small, shot_frame.frame.small) >= _MIN_CHANGED
-        )
+        before = self._last.small if self._last is not None else None
+        return before is None or changed_share(before, small) > self._novelty(window, small)
+
+    def _novelty(self, window: _Window, small: NDArray[np.uint8]) -> float:
+        """Least change for a pick: more where things keep moving, so that slow motion is none."""
+        moving = changed_share(window.samples[-2].small, small)
+        return max(_MIN_CHANGED, 5 * moving, _REST_NOVELTY * (moving > 0))
 
     def _gap_s(self, time_s: float) -> float:
         return max(_PICK_GAP_S, self._pace_s(time_s))

@@ -63,6 +63,8 @@ ANALYSIS_SIDE_PX = 160
 
 _DECODE_THREADS = 2
 _SEEK_MARGIN_S = Fraction(2)
+_TICK_S = Fraction(1, 1000)
+"""Containers round times to this much; a frame so little before its period belongs to it."""
 _FAST_SOURCE = 3
 """A source this many times faster than asked for may drop frames that nothing refers to."""
 
@@ -213,8 +215,9 @@ def iter_frames(path: Path, fps: float, warn: Warn = ignore) -> Iterator[Sampled
                 # Too few frames refer to each other here: from now on decode all of them.
                 video.codec_context.skip_frame, sparse = "DEFAULT", False
             found, last = True, time
-            if int(time * rate // 1) > slot and time >= 0:
-                slot = int(time * rate // 1)
+            period = int((time + _TICK_S) * rate // 1)
+            if period > slot and time >= 0:
+                slot = period
                 yield _sample(path, time, frame)
         _report(path, container, video, last if found else None, damage, warn)
 
@@ -235,7 +238,8 @@ def _report(
         warn(f"{path.name}: {damage.errors} damaged parts of the video skipped ({damage.reason})")
     if planned - last > max(Fraction(1), planned / 10):
         warn(
-            f"{path.name}: video ends at {float(last):.1f} s of {float(planned):.1f} s; truncated?"
+            f"{path.name}: pictures end at {float(last):.1f} s of {float(planned):.1f} s;"
+            " the file may be cut short"
         )
 
 

@@ -35,7 +35,7 @@ _COARSE = 0.625
 """Scale of the first look. Lines at least 18 px tall were all found at it, smaller ones not."""
 _COARSE_SIDE_PX = 480
 """A first look is not shrunk below this longer side."""
-_MARGIN = 0.12
+_MARGIN = 0.2
 """What a line's box is widened by on either end, of its height: coarse boxes clip end letters."""
 _SMALL_PX = 20
 """Height of a line, on the canvas, below which its surroundings are looked at again."""

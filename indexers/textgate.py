@@ -30,7 +30,6 @@ _LEVELS = 3
 _MIN_STRENGTH = 24
 _MIN_SHARE = 0.04
 _MIN_CROSSINGS = 0.05
-_MIN_CELLS = 1
 _WHOLE_SHARE = 0.75
 
 
@@ -73,10 +72,11 @@ def _cell_means(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def regions(cells: NDArray[np.bool_]) -> tuple[Region, ...]:
-    """Rectangles around the cells that are set, with one cell of margin, disjoint."""
+    """Rectangles around the cells that are set, disjoint, with a margin of one cell above and
+    below and two on either side, where a line may thin out."""
     if not cells.any():
         return ()
-    grown = cv2.dilate(cells.astype(np.uint8), np.ones((3, 3), np.uint8))
+    grown = cv2.dilate(cells.astype(np.uint8), np.ones((3, 5), np.uint8))
     boxes = list(_boxes(grown))
     while (merged := _merge(boxes)) != boxes:
         boxes = merged

@@ -19,7 +19,7 @@ from mmretrieve.errors import UsageError
 Array = NDArray[np.float32]
 
 CHANCE = {Modality.FRAMES: 0.30, Modality.SPEECH: 0.45, Modality.OCR: 0.45, Modality.METADATA: 0.43}
-SCALE = {Modality.FRAMES: 0.60, Modality.SPEECH: 0.25, Modality.OCR: 0.25, Modality.METADATA: 0.25}
+SCALE = {Modality.FRAMES: 0.25, Modality.SPEECH: 0.25, Modality.OCR: 0.25, Modality.METADATA: 0.25}
 """Measured for the ``lite`` encoders with queries that have no answer: the mean similarity, and a
 distance above it in proportion to its spread. The tokens of one query agree with each other about a
 picture far more than about a text, so a picture has to stand out further."""
