@@ -50,9 +50,10 @@ class CommandLine(TyperGroup):
         except BrokenPipeError as error:
             code = _broken_pipe(error)
         except SystemExit as stop:
-            # This is how rich ends a program whose output nobody reads.
+            # This is how typer and rich end a program whose output nobody reads.
             if not isinstance(stop.__context__, BrokenPipeError):
                 raise
+            console.discard_stdout()
             code = ExitCode.DONE
         if standalone_mode:
             sys.exit(int(code or 0))
@@ -62,8 +63,10 @@ class CommandLine(TyperGroup):
         """Run a command; errors become exit codes here, where its flags are still known."""
         try:
             return super().invoke(ctx)
-        except (typer.TyperException, typer.Exit, typer.Abort, BrokenPipeError):
+        except (typer.TyperException, typer.Exit, typer.Abort):
             raise
+        except BrokenPipeError as error:
+            raise typer.Exit(_broken_pipe(error)) from error
         except KeyboardInterrupt:
             say("interrupted")
             raise typer.Exit(ExitCode.INTERRUPTED) from None

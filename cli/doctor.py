@@ -46,7 +46,7 @@ def _printed(checks: Iterator[Check]) -> Iterator[Check]:
     styles = {"ok": "green", "note": "yellow", "failed": "bold red"}
     console = out()
     for check in checks:
-        line = Text(f"{check.status.value:<7}", styles[check.status.value])
+        line = Text().append(f"{check.status.value:<7}", styles[check.status.value])
         line.append(f" {check.name:<36} ").append(clean(check.detail), "dim")
         console.print(line, soft_wrap=True)
         if check.fix:

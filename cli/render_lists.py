@@ -46,7 +46,7 @@ def print_info(info: IndexInfo, missing: Sequence[VideoInfo]) -> None:
 
 
 def _video_row(video: VideoInfo) -> tuple[Text, ...]:
-    path = Text(shown_path(video.path), "bold")
+    path = Text().append(shown_path(video.path), "bold")
     if video.missing:
         path.append("  (file is gone)", "yellow")
     sources = dict.fromkeys(s for s in video.sources.values() if s not in ("metadata", "keyframes"))

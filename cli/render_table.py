@@ -42,7 +42,7 @@ def print_result(result: SearchResult, *, explain: bool = False) -> None:
 
 def no_match_line(result: SearchResult) -> Text:
     """Says that nothing answers the query, and what the hits below it are."""
-    text = Text("no good match", "bold yellow")
+    text = Text().append("no good match", "bold yellow")
     text.append(f" for {clean(result.query)!r} in {plural(result.n_videos_searched, 'video')}")
     if result.hits:
         text.append("; the nearest, though they do not stand out from chance:")
@@ -104,7 +104,7 @@ def _by_modality(evidence: Iterable[Evidence]) -> list[list[Evidence]]:
 
 def _head(hit: Hit) -> Text:
     label = hit.confidence.label
-    text = Text(f"{hit.rank:>3}  ", "bold")
+    text = Text().append(f"{hit.rank:>3}  ", "bold")
     text.append(f"{clock_range(hit.moment.start_s, hit.moment.end_s)}  ", "bold cyan")
     text.append(f"{shown_path(hit.video.path)}  ", "bold")
     text.append(
@@ -134,7 +134,7 @@ def quote_line(quote: Quote, console: Console) -> Text:
 def _quoted(quote: Quote, console: Console, room: int) -> Text:
     if quote.modality is Modality.FRAMES:
         return _seen(quote)
-    text = Text(f"{clean(quote.field)}: " if quote.field else "", "dim")
+    text = Text().append(f"{clean(quote.field)}: " if quote.field else "", "dim")
     text.append('"')
     for part, matched in excerpt(quote, room):
         if matched and not console.is_terminal:

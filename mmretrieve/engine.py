@@ -27,6 +27,7 @@ from mmretrieve.storage.folder import (
     read_manifest,
     write_manifest,
 )
+from mmretrieve.storage.nulls import read_nulls, write_nulls
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import VideoRecord
 
@@ -126,10 +127,11 @@ class Engine:
         options = Options(tuple(exclude), prune, retry_failed, force, dry_run)
         self._check_encoder()
         run = IndexRun(self._folder, self._manifest, self._settings, self._encoder, options)
-        try:
-            return run.run([Path(p) for p in paths], on_progress)
-        finally:
-            self.refresh()
+        before = self._fresh().version
+        report = run.run([Path(p) for p in paths], on_progress)
+        if self._fresh().version != before:
+            self._measure_chance()
+        return report
 
     def search(
         self,
@@ -198,7 +200,7 @@ class Engine:
         paths = self._opened().paths
         with IndexWriter(self._folder, self._manifest) as writer:
             writer.remove_videos(list(removed))
-        self.refresh()
+        self._measure_chance()
         return tuple(_video_info(r, paths[r.video_id]) for r in removed.values())
 
     def info(self) -> IndexInfo:
@@ -263,8 +265,16 @@ class Engine:
         snapshot = self._fresh()
         if self._searcher is None:
             self._check_encoder()
-            self._searcher = Searcher(snapshot, self._query)
+            stored = read_nulls(self._folder, snapshot.version)
+            self._searcher = Searcher(snapshot, self._query, stored)
         return self._searcher
+
+    def _measure_chance(self) -> None:
+        """Keep the null scores of the new state, so that the first search need not wait for them."""
+        self.refresh()
+        searcher = self._current()
+        if self._opened().videos:
+            write_nulls(self._folder, self._opened().version, searcher.nulls())
 
     def _query(self, text: str) -> QueryTokens:
         return self._encoder.query(text)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -49,10 +51,10 @@ def write_video(
     """Encode pictures; ``pts`` are in ``time_base`` units (default: one per frame)."""
     with av.open(str(path), "w") as container:
         container.metadata.update(tags or {})
-        stream = None
+        stream: VideoStream | None = None
         for index, picture in enumerate(pictures):
             if stream is None:
-                stream = container.add_stream(codec, rate=fps)
+                stream = cast(VideoStream, container.add_stream(codec, rate=fps))
                 stream.height, stream.width = picture.shape[:2]
                 even = stream.height % 2 == 0 and stream.width % 2 == 0
                 stream.pix_fmt = "yuv420p" if even else "yuv444p"

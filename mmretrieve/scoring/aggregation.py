@@ -57,6 +57,16 @@ class Scoring:
             raise UsageError("all modality weights are 0: nothing would be searched")
 
     @property
+    def key(self) -> str:
+        """The same text for the same way of scoring."""
+        per_modality = [
+            f"{m}:{w:g},{self.scale[m]:g},{self.prior[m]:g}"
+            for m, w in zip(MODALITIES, self.weight_vector, strict=True)
+        ]
+        plain = f"{self.aggregation} {self.power:g} {self.centre} {self.prior_weight:g}"
+        return " ".join([plain, *per_modality])
+
+    @property
     def weight_vector(self) -> Array:
         """``(n_modalities,)`` in the order of :data:`MODALITIES`; 1 unless given."""
         return np.array([self.weights.get(m, 1.0) for m in MODALITIES], np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,10 +22,10 @@ from mmretrieve.datatypes import (
 )
 from mmretrieve.errors import UsageError
 from mmretrieve.scoring.aggregation import Scoring
+from mmretrieve.scoring.nulls import Nulls, estimate, null_queries
 from mmretrieve.search.evidence import Win, describe, unmatched_words, wins
 from mmretrieve.search.filters import keep_cells
 from mmretrieve.search.moments import best_passage, group_passages, moment
-from mmretrieve.search.nulls import Nulls, estimate, null_queries
 from mmretrieve.search.ranking import Ranker, Ranking
 from mmretrieve.search.token_index import ExactTokenIndex
 from mmretrieve.storage.reader import CellDetail, Snapshot
@@ -56,13 +56,19 @@ class _Answer:
 class Searcher:
     """Searches one snapshot; holds no state that a search changes but a cache of null scores."""
 
-    def __init__(self, snapshot: Snapshot, encode: Callable[[str], QueryTokens]) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        encode: Callable[[str], QueryTokens],
+        nulls: Mapping[str, Nulls] | None = None,
+    ) -> None:
+        """``nulls``: null scores measured before on this snapshot, as :meth:`nulls` gives them."""
         self._snapshot = snapshot
         self._encode = encode
         self._spaces = [snapshot.manifest.spaces[m] for m in MODALITIES]
         index = ExactTokenIndex(snapshot.cells, snapshot.vectors, self._spaces)
         self._ranker = Ranker(snapshot.cells, index)
-        self._nulls: dict[tuple[object, ...], Nulls] = {}
+        self._nulls = dict(nulls or {})
 
     def search(self, text: str, request: Request) -> SearchResult:
         """Rank and explain.
@@ -111,6 +117,12 @@ class Searcher:
         hit = self._hits([_Answer(document, (document,))], ranking, ranking, nulls)[0]
         rank = int(np.count_nonzero(ranking.scores > ranking.scores[document])) + 1
         return replace(hit, rank=rank)
+
+    def nulls(self) -> dict[str, Nulls]:
+        """Null scores of the usual kinds of search: default scoring, by moment and by video."""
+        for unit in GroupBy:
+            self._null_scores(Request(group_by=unit))
+        return dict(self._nulls)
 
     def _video_answers(self, ranking: Ranking, passages: Ranking, k: int) -> list[_Answer]:
         answers = []
@@ -174,15 +186,7 @@ class Searcher:
         """Null scores of the same kind of search, in the whole index, whatever the filter keeps of
         videos: a filter must not make chance look like an answer."""
         scoring, modalities = request.scoring, request.filter.modalities
-        weights = tuple(scoring.weight_vector.tolist())
-        key = (
-            scoring.aggregation,
-            weights,
-            scoring.power,
-            scoring.centre,
-            modalities,
-            request.group_by,
-        )
+        key = f"{scoring.key} {','.join(sorted(modalities))} {request.group_by}"
         if key not in self._nulls:
             keep = keep_cells(self._snapshot, Filter(modalities=modalities))
             self._nulls[key] = estimate(

@@ -9,9 +9,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from mmretrieve import __version__
 from mmretrieve.cli import checks, goldens
@@ -40,7 +41,7 @@ def _outside_any_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MMRETRIEVE_DEBUG", raising=False)
 
 
-def run(*args: str):
+def run(*args: str) -> Result:
     return CliRunner().invoke(app, list(args))
 
 
@@ -78,7 +79,7 @@ def run(*args: str):
         (["index", ".", "--jobs", "0"], 2, "--jobs"),
     ],
 )
-def test_exit_codes(args, code, said):
+def test_exit_codes(args: list[str], code: int, said: str) -> None:
     result = run(*args)
     assert result.exit_code == code, result.output
     assert said in result.stderr
@@ -102,7 +103,9 @@ def test_exit_codes(args, code, said):
         (KeyboardInterrupt(), ExitCode.INTERRUPTED),
     ],
 )
-def test_errors_of_the_engine(error, code, monkeypatch):
+def test_errors_of_the_engine(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mmretrieve.cli.console.stdout_is_closed", lambda: False)
     _break_engine(monkeypatch, error)
     result = run("info")
@@ -113,14 +116,14 @@ def test_errors_of_the_engine(error, code, monkeypatch):
     assert len(result.stderr.splitlines()) <= 2
 
 
-def _break_engine(monkeypatch, error):
+def _break_engine(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def broken(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("mmretrieve.engine.Engine.open", broken)
 
 
-def test_the_traceback_is_shown_on_request_only(monkeypatch):
+def test_the_traceback_is_shown_on_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
     _break_engine(monkeypatch, RuntimeError("deep inside"))
     assert "Traceback" in run("info", "-v").stderr
     monkeypatch.setenv("MMRETRIEVE_DEBUG", "1")
@@ -129,7 +132,9 @@ def test_the_traceback_is_shown_on_request_only(monkeypatch):
     assert "RuntimeError: deep inside" in shown
 
 
-def test_interrupted_indexing_says_that_progress_is_kept(monkeypatch, tmp_path):
+def test_interrupted_indexing_says_that_progress_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -156,11 +161,11 @@ def _report(*outcomes: Outcome, interrupted: bool = False) -> IndexReport:
         (_report(Outcome.FAILED, interrupted=True), 130),
     ],
 )
-def test_exit_code_of_a_run(report, code):
+def test_exit_code_of_a_run(report: IndexReport, code: int) -> None:
     assert index_command.exit_code(report) == code
 
 
-def test_the_end_of_a_run_is_told(capsys, tmp_path):
+def test_the_end_of_a_run_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     failed = FileResult("/v/bad.mp4", Outcome.FAILED, error="cannot be decoded")
     report = replace(_report(Outcome.INDEXED, Outcome.SKIPPED), n_pruned=2, warnings=("odd link",))
     report = replace(report, results=(*report.results, failed))
@@ -172,17 +177,17 @@ def test_the_end_of_a_run_is_told(capsys, tmp_path):
     assert "--retry-failed" in said
 
 
-def test_a_dry_run_is_told_as_such(capsys, tmp_path):
+def test_a_dry_run_is_told_as_such(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     index_command.tell(_report(Outcome.INDEXED), [tmp_path], "/index", quiet=False, dry_run=True)
     assert capsys.readouterr().err.splitlines() == ["would index /v/0.mp4", "1 to index in 1.0 s"]
 
 
-def test_an_empty_folder_is_told(capsys, tmp_path):
+def test_an_empty_folder_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     index_command.tell(_report(), [tmp_path / "films"], "/index", quiet=True, dry_run=False)
     assert capsys.readouterr().err == "nothing to index: no video files found in films\n"
 
 
-def _settings(monkeypatch, tmp_path, *flags: str) -> Settings | None:
+def _settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *flags: str) -> Settings | None:
     seen: list[Settings | None] = []
 
     def create(_: object, settings: Settings | None) -> None:
@@ -194,11 +199,13 @@ def _settings(monkeypatch, tmp_path, *flags: str) -> Settings | None:
     return seen[0]
 
 
-def test_without_flags_the_index_keeps_its_settings(monkeypatch, tmp_path):
+def test_without_flags_the_index_keeps_its_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert _settings(monkeypatch, tmp_path) is None
 
 
-def test_every_flag_reaches_the_settings(monkeypatch, tmp_path):
+def test_every_flag_reaches_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = _settings(
         monkeypatch, tmp_path, "--preset", "clip", "--asr", "small", "--language", "de", "--ocr", "off",
         "--jobs", "3",
@@ -209,13 +216,13 @@ def test_every_flag_reaches_the_settings(monkeypatch, tmp_path):
     assert found == replace(expected, ocr=replace(expected.ocr, enabled=False))
 
 
-def test_asr_off(monkeypatch, tmp_path):
+def test_asr_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = _settings(monkeypatch, tmp_path, "--asr", "off")
     assert found is not None
     assert not found.speech.enabled
 
 
-def test_flags_go_before_the_settings_file(monkeypatch, tmp_path):
+def test_flags_go_before_the_settings_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "s.toml"
     file.write_text(Settings(jobs=7, speech=SpeechSettings(language="fr")).to_toml())
     found = _settings(monkeypatch, tmp_path, "--settings", str(file), "--jobs", "1")
@@ -223,7 +230,9 @@ def test_flags_go_before_the_settings_file(monkeypatch, tmp_path):
     assert (found.jobs, found.speech.language) == (1, "fr")
 
 
-def test_flags_change_only_what_they_name_of_an_index(monkeypatch, tmp_path):
+def test_flags_change_only_what_they_name_of_an_index(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     from mmretrieve.storage.folder import Manifest, write_manifest
 
     stored = Settings(speech=SpeechSettings(language="fr"))
@@ -233,7 +242,7 @@ def test_flags_change_only_what_they_name_of_an_index(monkeypatch, tmp_path):
     assert (found.speech.language, found.ocr.enabled) == ("fr", False)
 
 
-def test_modalities_and_weights():
+def test_modalities_and_weights() -> None:
     assert parse_modalities(None) == MODALITIES
     assert parse_modalities("ocr, Frames") == (Modality.FRAMES, Modality.OCR)
     assert parse_weights(["speech=2", "ocr=0", "speech=0.5"]) == {
@@ -242,7 +251,7 @@ def test_modalities_and_weights():
     }
 
 
-def test_query_text():
+def test_query_text() -> None:
     assert query_text(["red ", " car\n"]) == "red car"
     query_text(["t\udcffides"]).encode("utf-8")
 
@@ -257,21 +266,21 @@ def test_query_text():
         ("@5", ("@5", None)),
     ],
 )
-def test_video_and_time(text, expected):
+def test_video_and_time(text: str, expected: Any) -> None:
     assert split_time(text) == expected
 
 
-def test_version():
+def test_version() -> None:
     assert run("--version").stdout == f"mmretrieve {__version__}\n"
 
 
-def test_help_names_every_verb():
+def test_help_names_every_verb() -> None:
     shown = run("--help").stdout
     for verb in ("index", "query", "info", "ls", "explain", "remove", "doctor", "demo"):
         assert f"\n  {verb} " in shown
 
 
-def test_help_imports_nothing_heavy():
+def test_help_imports_nothing_heavy() -> None:
     script = "import sys; from mmretrieve.cli.app import app; print(*sys.modules)"
     shown = subprocess.run(
         [sys.executable, "-c", script],
@@ -296,7 +305,7 @@ def test_help_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize("args", [["--help"], ["query", "--help"], ["--version"]])
-def test_a_closed_pipe_is_quiet(args):
+def test_a_closed_pipe_is_quiet(args: list[str]) -> None:
     read, written = os.pipe()
     os.close(read)
     done = subprocess.run(
@@ -311,11 +320,11 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
 
 
-def _doctor(monkeypatch, *found: Check):
+def _doctor(monkeypatch: pytest.MonkeyPatch, *found: Check) -> None:
     monkeypatch.setattr(checks, "run_checks", lambda folder: iter(found))
 
 
-def test_doctor_shows_the_fix_and_exits_with_4(monkeypatch):
+def test_doctor_shows_the_fix_and_exits_with_4(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Check("av", Status.FAILED, "No module named 'av'", "pip install av")
     _doctor(monkeypatch, Check("numpy", Status.OK, "2.4"), broken)
     result = run("doctor")
@@ -326,14 +335,16 @@ def test_doctor_shows_the_fix_and_exits_with_4(monkeypatch):
     assert record["checks"][1]["fix"] == "pip install av"
 
 
-def test_doctor_with_notes_only_is_content(monkeypatch):
+def test_doctor_with_notes_only_is_content(monkeypatch: pytest.MonkeyPatch) -> None:
     _doctor(monkeypatch, Check("index place", Status.NOTE, "little room", "make room"))
     result = run("doctor")
     assert result.exit_code == 0
     assert "all 1 checks passed" in result.stdout
 
 
-def test_a_check_that_raises_is_a_failed_check(monkeypatch, tmp_path):
+def test_a_check_that_raises_is_a_failed_check(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def missing(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}")
 
@@ -343,7 +354,7 @@ def test_a_check_that_raises_is_a_failed_check(monkeypatch, tmp_path):
     assert "numpy" in first.detail
 
 
-def test_altered_weights_are_named(monkeypatch):
+def test_altered_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "mmretrieve.encoders.weights.verify", lambda: {"a.onnx": True, "b.json": False}
     )
@@ -353,13 +364,13 @@ def test_altered_weights_are_named(monkeypatch):
     assert "pip install" in bad.fix
 
 
-def test_the_place_of_the_index(tmp_path, monkeypatch):
+def test_the_place_of_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert checks.place_check(tmp_path / "new" / ".mmretrieve").status is Status.OK
     monkeypatch.setattr("os.access", lambda *_: False)
     assert checks.place_check(tmp_path / "new").status is Status.FAILED
 
 
-def test_encoders_give_the_golden_vectors():
+def test_encoders_give_the_golden_vectors() -> None:
     assert goldens.faults(goldens.measure_texts(), goldens.TEXT_GOLDEN) == []
     assert goldens.faults(goldens.measure_frames(), goldens.FRAME_GOLDEN) == []
 
@@ -375,6 +386,6 @@ def test_encoders_give_the_golden_vectors():
         ({"heads": ((0.0,) * 12, (0.0,) * 12)}, "expected ones"),
     ],
 )
-def test_faulty_encoders_are_told(change, said):
+def test_faulty_encoders_are_told(change: dict[str, Any], said: str) -> None:
     found = goldens.faults(replace(goldens.TEXT_GOLDEN, **change), goldens.TEXT_GOLDEN)
     assert any(said in fault for fault in found)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def test_picks_cover_the_video_without_gaps(tmp_path: Path) -> None:
     found, _ = picks(clips.write_video(tmp_path / "a.mp4", pictures))
     assert found[0].start_s == 0.0
     assert abs(found[-1].end_s - 20.0) < 0.01
-    assert all(a.end_s == b.start_s for a, b in zip(found, found[1:], strict=False))
+    assert all(a.end_s == b.start_s for a, b in itertools.pairwise(found))
     assert all(p.start_s <= p.frame.time_s <= p.end_s for p in found)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from mmretrieve.config import OcrSettings, PassageSettings, VisualSettings
 from mmretrieve.errors import MediaError
 from mmretrieve.indexers.media import probe
 from mmretrieve.indexers.ocr import OcrReader
+from mmretrieve.indexers.textgate import Region
 from mmretrieve.indexers.visual import VisualPassage, iter_visual
 from tests import clips
 
@@ -29,7 +31,7 @@ def test_passages_tile_the_video_and_keep_shots_whole(tmp_path: Path) -> None:
     found = passages(clips.write_video(tmp_path / "a.mp4", pictures))
     assert [p.number for p in found] == list(range(len(found)))
     assert found[0].start_s == 0.0 and found[-1].end_s == pytest.approx(70, abs=0.1)
-    for a, b in zip(found, found[1:], strict=False):
+    for a, b in itertools.pairwise(found):
         assert a.end_s == b.start_s
         assert 8 <= a.end_s - a.start_s <= 30
         assert min(a.end_s % 3.5, 3.5 - a.end_s % 3.5) < 0.2
@@ -78,9 +80,9 @@ def test_unchanged_text_is_read_once(
     calls: list[int] = []
     whole = OcrReader.read_regions
 
-    def counted(self: OcrReader, image: object, regions: object) -> object:
+    def counted(self: OcrReader, image: clips.Picture, regions: tuple[Region, ...]) -> object:
         calls.append(1)
-        return whole(self, image, regions)  # type: ignore[arg-type]
+        return whole(self, image, regions)
 
     monkeypatch.setattr(OcrReader, "read_regions", counted)
     page = clips.page([("Nothing ever changes", 60, 100, 28)])
