@@ -30,9 +30,8 @@ _PACKAGES = {
     "numpy": "numpy", "pyarrow": "pyarrow", "lancedb": "lancedb", "pylance": "lance",
     "onnxruntime": "onnxruntime", "tokenizers": "tokenizers", "safetensors": "safetensors",
     "av": "av", "faster-whisper": "faster_whisper", "rapidocr": "rapidocr",
-    "scenedetect-headless": "scenedetect", "opencv-python-headless": "cv2", "pillow": "PIL",
-    "pysubs2": "pysubs2", "charset-normalizer": "charset_normalizer", "blake3": "blake3",
-    "filelock": "filelock",
+    "opencv-python-headless": "cv2", "pillow": "PIL", "charset-normalizer": "charset_normalizer",
+    "blake3": "blake3", "filelock": "filelock",
 }  # fmt: skip
 """Name to install -> name to import."""
 

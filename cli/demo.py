@@ -31,7 +31,7 @@ def demo(
     ] = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Index nine small clips that come with the program, and ask what is in them."""
+    """Index small clips that come with the program, and ask what is in them."""
     from mmretrieve.demo import QUERIES, UNANSWERABLE, clips_folder
     from mmretrieve.engine import Engine
 
@@ -45,7 +45,7 @@ def demo(
         result = engine.search(UNANSWERABLE, k=1)
         emit(f'"{UNANSWERABLE}" (nothing in the clips answers this)')
         emit(f"   {'no good match, as it should be' if result.no_good_match else 'found a match'}")
-    _tell_next(keep)
+    _tell_next(keep, QUERIES[0].text)
     if report.count(Outcome.FAILED):
         raise typer.Exit(ExitCode.SOME_FAILED)
 
@@ -117,11 +117,11 @@ def shown_name(hit: Hit, clips: Path) -> str:
     return str(path.relative_to(clips)) if path.is_relative_to(clips) else shown_path(str(path))
 
 
-def _tell_next(keep: Path | None) -> None:
+def _tell_next(keep: Path | None, example: str) -> None:
     place = shown_path(str(keep)) if keep is not None else "demo-index"
     say("next:")
     if keep is None:
         say(f"mmretrieve demo --keep {place}", indent=2)
-    say(f'mmretrieve query "red beetle" --index {place} --explain', indent=2)
+    say(f'mmretrieve query "{example}" --index {place} --explain', indent=2)
     say("mmretrieve index FOLDER_WITH_VIDEOS", indent=2)
     say('mmretrieve query "what you look for"', indent=2)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mmretrieve.datatypes import MODALITIES, Evidence, Hit, Modality
+from mmretrieve.words import FUNCTION_WORDS
 
 _PIECE = "##"
 _LEAST_SHARE = 0.1
@@ -59,10 +60,13 @@ def words(evidence: Sequence[Evidence], query: str | None = None) -> tuple[Word,
 
 
 def quotes(hit: Hit, query: str | None = None) -> tuple[Quote, ...]:
-    """What to show for a hit: one quote a segment, by modality, the strongest first."""
+    """What to show for a hit: one quote a segment, by modality, the strongest first. Function words
+    are shown only where nothing else matched."""
     members: dict[tuple[object, ...], list[tuple[str, Evidence]]] = {}
     least = _LEAST_SHARE * max((item.contribution for item in hit.evidence), default=0.0)
-    for word in words(hit.evidence, query):
+    matched = words(hit.evidence, query)
+    telling = [word for word in matched if word.text.casefold() not in FUNCTION_WORDS]
+    for word in telling or matched:
         for item in word.evidence:
             if item.contribution < least:
                 continue

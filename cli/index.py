@@ -45,7 +45,7 @@ class _Given:
 
 
 PathsArgument = Annotated[
-    list[Path], typer.Argument(metavar="PATH...", help="Videos, and folders of videos.")
+    list[Path], typer.Argument(metavar="PATH", help="Videos, and folders of videos.")
 ]
 SettingsOption = Annotated[
     Path | None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,7 +20,6 @@ from mmretrieve.cli.options import (
 )
 from mmretrieve.cli.records import info_record, to_json
 from mmretrieve.cli.text import plural, shown_path
-from mmretrieve.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +71,7 @@ def ls(
 
 def remove(
     names: Annotated[
-        list[str], typer.Argument(metavar="VIDEO...", help="Paths, file names, globs or ids.")
+        list[str], typer.Argument(metavar="VIDEO", help="Paths, file names, globs or ids.")
     ],
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
     index: IndexOption = None,
@@ -83,7 +81,7 @@ def remove(
     from mmretrieve.engine import Engine
 
     with Engine.open(index) as engine:
-        if not yes and sys.stdin.isatty() and not _agreed(engine.videos(), names):
+        if not yes and sys.stdin.isatty() and not _agreed(engine.matching(names)):
             say("nothing removed")
             return
         removed = engine.remove(names)
@@ -92,20 +90,9 @@ def remove(
     say(f"{plural(len(removed), 'video')} removed; their files were not touched")
 
 
-def _agreed(videos: Sequence[VideoInfo], names: Sequence[str]) -> bool:
-    meant = [video for video in videos if any(_is_meant(video, name) for name in names)]
-    if not meant:
-        raise UsageError(f"no video in the index fits {names[0]!r}: `mmretrieve ls` shows them all")
+def _agreed(meant: Sequence[VideoInfo]) -> bool:
     for video in meant[:_SHOWN_NAMES]:
         say(shown_path(video.path), indent=2)
     if len(meant) > _SHOWN_NAMES:
         say(f"and {len(meant) - _SHOWN_NAMES} more", indent=2)
     return typer.confirm(f"Remove {plural(len(meant), 'video')} from the index?", err=True)
-
-
-def _is_meant(video: VideoInfo, name: str) -> bool:
-    from mmretrieve.search.filters import matches
-
-    return any(
-        matches(video.video_id, video.path, option) for option in (name, str(Path(name).absolute()))
-    )

@@ -45,7 +45,7 @@ def status(progress: Progress, n_failed: int) -> str:
     if progress.elapsed_s > 0 and progress.done_s > 0:
         parts.append(f"{clock(progress.done_s)} of video")
         parts.append(f"{progress.done_s / progress.elapsed_s:.1f} x real time")
-    if progress.n_done < progress.n_total:
+    if progress.n_done < progress.n_total and progress.eta_s is not None:
         parts.append(f"{took(progress.eta_s)} to go")
     if n_failed:
         parts.append(f"{n_failed} failed")
@@ -69,7 +69,7 @@ def _details(result: FileResult, *, verbose: bool) -> str:
 
 
 def _print_plain(progress: Progress, *, verbose: bool) -> None:
-    if progress.result.outcome in _SILENT and not verbose:
+    if progress.result is None or (progress.result.outcome in _SILENT and not verbose):
         return
     first, *warnings = file_lines(progress.result, verbose=verbose)
     say(f"[{progress.n_done}/{progress.n_total}] {first}")
@@ -86,13 +86,14 @@ def _bar(*, verbose: bool) -> Iterator[OnProgress]:
     text = TextColumn("{task.description}", markup=False)
     columns = (SpinnerColumn(), BarColumn(bar_width=24), TimeElapsedColumn(), text)
     with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("looking for videos", total=None)
+        task = bar.add_task("reading videos", total=None)
         n_failed = 0
 
         def on_progress(progress: Progress) -> None:
             nonlocal n_failed
-            n_failed += progress.result.outcome is Outcome.FAILED
-            _print_notable(console, progress.result, verbose=verbose)
+            if progress.result is not None:
+                n_failed += progress.result.outcome is Outcome.FAILED
+                _print_notable(console, progress.result, verbose=verbose)
             bar.update(
                 task,
                 total=progress.n_total,

@@ -23,7 +23,7 @@ from mmretrieve.cli.options import (
 from mmretrieve.cli.times import parse_time
 from mmretrieve.datatypes import Aggregation, ConfidenceLabel, Filter, GroupBy, SearchResult
 
-TextArgument = Annotated[list[str], typer.Argument(metavar="TEXT...", help="What to look for.")]
+TextArgument = Annotated[list[str], typer.Argument(metavar="TEXT", help="What to look for.")]
 CountOption = Annotated[int, typer.Option("-k", min=1, help="How many hits.")]
 ModalitiesOption = Annotated[
     str | None,

@@ -5,7 +5,7 @@ Nothing but the given local file is opened.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-Warn = Callable[[str], None]
 
 MAX_SIDE_PX = 16_384
 MAX_PIXELS = 1 << 27
@@ -32,10 +31,6 @@ MAX_PIXELS = 1 << 27
 _NOT_VIDEO = frozenset({"tty", "bin", "adf", "idf", "xbin"})
 """FFmpeg demuxers that play any text as terminal art."""
 _EXACT_START_S = Fraction(1, 500)
-
-
-def ignore(_message: str) -> None:
-    """Take a warning and do nothing."""
 
 
 @contextmanager

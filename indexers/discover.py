@@ -5,13 +5,12 @@ from __future__ import annotations
 import fnmatch
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmretrieve.errors import UsageError
-
-Warn = Callable[[str], None]
+from mmretrieve.indexers.warn import Warn, ignore
 
 _VIDEO = """
 .3g2 .3gp .asf .avi .divx .dv .f4v .flv .m1v .m2t .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg .mpg
@@ -35,12 +34,8 @@ class FoundFile:
     mtime_ns: int
 
 
-def _ignore(message: str) -> None:
-    """Take a warning and do nothing."""
-
-
 def discover(
-    paths: Iterable[Path], exclude_globs: Sequence[str] = (), warn: Warn = _ignore
+    paths: Iterable[Path], exclude_globs: Sequence[str] = (), warn: Warn = ignore
 ) -> Iterator[FoundFile]:
     """Media files at and below ``paths``, each once, sorted within each folder.
 

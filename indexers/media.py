@@ -24,18 +24,17 @@ from mmretrieve.errors import MediaError
 from mmretrieve.indexers.containers import (
     MAX_PIXELS,
     Damage,
-    Warn,
     best_audio,
     best_video,
     check_size,
     decode,
-    ignore,
     open_media,
     origin_s,
     rate_of,
     start_s,
 )
 from mmretrieve.indexers.sound import AudioChunk, iter_audio
+from mmretrieve.indexers.warn import Warn, ignore
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
 __all__ = [
     "AudioChunk",
     "SampledFrame",
-    "Warn",
     "best_audio",
     "best_video",
     "fetch_frame",

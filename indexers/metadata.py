@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from mmretrieve.indexers.names import (
 )
 from mmretrieve.indexers.sidecars import Sidecars
 from mmretrieve.indexers.subtitles import is_transcript, read_text
+from mmretrieve.indexers.warn import Warn
 
-Warn = Callable[[str], None]
 Fact = str | float | tuple[str, ...]
 
 MAX_SEGMENT_CHARS = 400

@@ -13,13 +13,12 @@ import numpy as np
 from mmretrieve.errors import MediaError
 from mmretrieve.indexers.containers import (
     Damage,
-    Warn,
     best_audio,
     decode,
-    ignore,
     open_media,
     origin_s,
 )
+from mmretrieve.indexers.warn import Warn, ignore
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream

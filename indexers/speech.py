@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +21,11 @@ from mmretrieve.indexers.subtitles import (
     read_embedded,
     read_subtitles,
 )
+from mmretrieve.indexers.warn import Warn
 
 if TYPE_CHECKING:
     from mmretrieve.indexers.media import AudioChunk
 
-Warn = Callable[[str], None]
 
 NO_SOURCE = "none"
 _UNHEARD_S = 5.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 from mmretrieve.datatypes import Segment
 from mmretrieve.errors import SidecarError
 from mmretrieve.indexers.captions import Cue, clean, mend, split_long, timed_words
+from mmretrieve.indexers.warn import Warn
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
     from charset_normalizer import CharsetMatches
 
-Warn = Callable[[str], None]
 
 SUBTITLE_SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
 MAX_FILE_BYTES = 20_000_000

@@ -22,6 +22,7 @@ from mmretrieve.errors import IndexNotFoundError, PresetMismatchError, UsageErro
 from mmretrieve.reports import Failure, IndexInfo, IndexReport, Progress, VideoInfo
 from mmretrieve.storage.folder import (
     Manifest,
+    check_free,
     default_location,
     locate,
     read_manifest,
@@ -57,6 +58,7 @@ class Engine:
     @classmethod
     def create(cls, folder: Path | None = None, settings: Settings | None = None) -> Self:
         """A new index, or the one that is there already; given settings become its settings.
+        Nothing is written before something is indexed.
 
         Raises:
             PresetMismatchError: the index there has tokens of another preset.
@@ -66,9 +68,8 @@ class Engine:
         try:
             manifest = read_manifest(folder)
         except IndexNotFoundError:
-            manifest = _manifest(settings or Settings())
-            write_manifest(folder, manifest)
-            return cls(folder, manifest)
+            check_free(folder)
+            return cls(folder, _manifest(settings or Settings()))
         if settings is not None and settings.preset != manifest.preset:
             raise PresetMismatchError(
                 f"{folder} was built with preset {manifest.preset!r}, asked for {settings.preset!r}: "
@@ -76,7 +77,6 @@ class Engine:
             )
         if settings is not None and settings.to_toml() != manifest.settings_toml:
             manifest = _manifest(settings)
-            write_manifest(folder, manifest)
         return cls(folder, manifest)
 
     @classmethod
@@ -126,6 +126,8 @@ class Engine:
 
         options = Options(tuple(exclude), prune, retry_failed, force, dry_run)
         self._check_encoder()
+        if not dry_run:
+            write_manifest(self._folder, self._manifest)
         run = IndexRun(self._folder, self._manifest, self._settings, self._encoder, options)
         before = self._fresh().version
         report = run.run([Path(p) for p in paths], on_progress)
@@ -196,12 +198,21 @@ class Engine:
         """
         from mmretrieve.storage.writer import IndexWriter
 
-        removed = {r.video_id: r for name in names for r in self._matching(name)}
-        paths = self._opened().paths
+        removed = self.matching(names)
         with IndexWriter(self._folder, self._manifest) as writer:
-            writer.remove_videos(list(removed))
+            writer.remove_videos([video.video_id for video in removed])
         self._measure_chance()
-        return tuple(_video_info(r, paths[r.video_id]) for r in removed.values())
+        return removed
+
+    def matching(self, names: Sequence[str]) -> tuple[VideoInfo, ...]:
+        """The videos that are meant by ids, paths, file names or globs.
+
+        Raises:
+            UsageError: a name that fits no video.
+        """
+        records = {r.video_id: r for name in names for r in self._matching(name)}
+        paths = self._opened().paths
+        return tuple(_video_info(record, paths[key]) for key, record in records.items())
 
     def info(self) -> IndexInfo:
         """Counts, sizes and failures."""
@@ -251,7 +262,7 @@ class Engine:
 
     def _opened(self) -> Snapshot:
         if self._snapshot is None:
-            self._snapshot = Snapshot(self._folder)
+            self._snapshot = Snapshot(self._folder, self._manifest)
         return self._snapshot
 
     def _fresh(self) -> Snapshot:

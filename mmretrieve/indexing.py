@@ -25,6 +25,7 @@ from mmretrieve.storage.writer import IndexWriter
 BATCH_FILES = 16
 BATCH_S = 15.0
 """A batch is committed when it has so many files, or when its oldest result is so old."""
+TELL_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class IndexRun:
         start = time.perf_counter()
         roots = [path.absolute() for path in paths]
         found = list(discover(roots, self._options.exclude, self._warnings.append))
-        snapshot = Snapshot(self._folder)
+        snapshot = Snapshot(self._folder, self._manifest)
         known = {file.path: file for file in snapshot.files}
         todo = [t for f in found if (t := self._todo(f, known)) is not None]
         gone = self._gone(roots, found, known) if self._options.prune else []
@@ -98,7 +99,8 @@ class IndexRun:
         if self._options.dry_run:
             self._results += [_result(t, Outcome.INDEXED) for t in todo]
         elif todo or gone or snapshot.unmarked_revisions():
-            interrupted = self._write(todo, gone, _Teller(on_progress, len(todo)))
+            tell = _Teller(on_progress, len(todo))
+            interrupted = self._write(todo, gone, tell)
         return IndexReport(
             tuple(self._results), len(gone), time.perf_counter() - start, interrupted,
             tuple(self._warnings),
@@ -139,11 +141,12 @@ class IndexRun:
     def _write(self, todo: Sequence[_Todo], gone: Sequence[FileRecord], tell: _Teller) -> bool:
         with IndexWriter(self._folder, self._manifest) as writer:
             # Taken under the lock: another writer may have ended since the first look.
-            snapshot = Snapshot(self._folder)
+            snapshot = Snapshot(self._folder, self._manifest)
             writer.sweep(snapshot.unmarked_revisions())
             self._prune(writer, gone, snapshot)
             batch, interrupted = _Batch(), False
-            finished = self._work(todo, snapshot)
+            tell.of(None)
+            finished = self._work(todo, snapshot, tell)
             try:
                 for done in finished:
                     if not batch.done:
@@ -163,7 +166,7 @@ class IndexRun:
                 writer.optimize()
         return interrupted
 
-    def _work(self, todo: Sequence[_Todo], snapshot: Snapshot) -> Generator[_Done]:
+    def _work(self, todo: Sequence[_Todo], snapshot: Snapshot, tell: _Teller) -> Generator[_Done]:
         """Results in the order in which they are ready, with at most ``jobs`` + 1 files under way
         so that what waits to be committed stays small."""
         ingestor = Ingestor(self._settings, self._encoder)
@@ -177,10 +180,12 @@ class IndexRun:
         try:
             while True:
                 while len(pending) <= self._settings.jobs and (item := next(waiting, None)):
-                    pending.add(pool.submit(self._one, item, ingestor, indexed, states))
+                    pending.add(pool.submit(self._one, item, ingestor, indexed, states, tell))
                 if not pending:
                     return
-                ready, pending = wait(pending, return_when=FIRST_COMPLETED)
+                ready, pending = wait(pending, TELL_EVERY_S, return_when=FIRST_COMPLETED)
+                if not ready:
+                    tell.of(None)
                 for future in ready:
                     yield future.result()
         finally:
@@ -193,6 +198,7 @@ class IndexRun:
         ingestor: Ingestor,
         indexed: set[str],
         states: Mapping[str, FileRecord],
+        tell: _Teller,
     ) -> _Done:
         start = time.perf_counter()
         try:
@@ -204,7 +210,7 @@ class IndexRun:
                 outcome = Outcome.DUPLICATE if Path(other.path).exists() else Outcome.MOVED
                 return _Done(_result(item, outcome), state)
             indexed.add(video_id)
-            made = ingestor.ingest(item.found.path, video_id)
+            made = ingestor.ingest(item.found.path, video_id, tell.reached(item.state.path))
         except InputError as error:
             took_s = time.perf_counter() - start
             failed = _with(item.state, error=str(error))
@@ -250,32 +256,42 @@ class IndexRun:
 
 
 class _Teller:
-    """Counts what is done and tells about it."""
+    """Counts what is done and under way, and tells about it from the thread that runs the run."""
 
     def __init__(self, on_progress: Callable[[Progress], None] | None, n_total: int) -> None:
         self._on_progress = on_progress
         self._n_total = n_total
         self._n_done = 0
         self._done_s = 0.0
+        self._busy: dict[str, float] = {}
         self._start = time.perf_counter()
 
-    def of(self, result: FileResult) -> None:
-        """Tell that a file is done."""
-        self._n_done += 1
-        self._done_s += result.duration_s
-        if self._on_progress is not None:
-            elapsed = time.perf_counter() - self._start
-            left = self._n_total - self._n_done
-            self._on_progress(
-                Progress(
-                    n_done=self._n_done,
-                    n_total=self._n_total,
-                    done_s=self._done_s,
-                    elapsed_s=elapsed,
-                    eta_s=elapsed / self._n_done * left,
-                    result=result,
-                )
+    def reached(self, path: str) -> Callable[[float], None]:
+        """A function that notes the second which the work on a file has reached."""
+        self._busy[path] = 0.0
+        return lambda second: self._busy.__setitem__(path, second)
+
+    def of(self, result: FileResult | None) -> None:
+        """Tell that a file is done, or just where things are."""
+        if result is not None:
+            self._n_done += 1
+            self._done_s += result.duration_s
+            self._busy.pop(result.path, None)
+        if self._on_progress is None:
+            return
+        elapsed, busy = time.perf_counter() - self._start, dict(self._busy)
+        left = self._n_total - self._n_done
+        self._on_progress(
+            Progress(
+                n_done=self._n_done,
+                n_total=self._n_total,
+                done_s=self._done_s + sum(busy.values()),
+                elapsed_s=elapsed,
+                eta_s=elapsed / self._n_done * left if self._n_done else None,
+                result=result,
+                busy=tuple(busy),
             )
+        )
 
 
 def _same_state(before: FileRecord, now: FileRecord) -> bool:

@@ -92,8 +92,11 @@ class Ingestor:
         """Stop the threads that listen."""
         self._listeners.shutdown(cancel_futures=True)
 
-    def ingest(self, path: Path, video_id: str) -> Ingested:
-        """Everything that the index holds about a file.
+    def ingest(
+        self, path: Path, video_id: str, on_time: Callable[[float], None] | None = None
+    ) -> Ingested:
+        """Everything that the index holds about a file; ``on_time`` is told, from this thread, the
+        second of the video that has been reached.
 
         Raises:
             InputError: nothing in the file can be decoded.
@@ -105,7 +108,7 @@ class Ingestor:
         metadata = read_metadata(path, probe, sidecars, warnings.add)
         heard = self._listeners.submit(self._listen, path, probe, sidecars, warnings.add)
         try:
-            seen = self._watch(path, probe, clock, warnings.add)
+            seen = self._watch(path, probe, clock, warnings.add, on_time)
         except MediaError as error:
             if not _has_speech(heard):
                 raise
@@ -132,7 +135,12 @@ class Ingestor:
         return track, time.perf_counter() - start
 
     def _watch(
-        self, path: Path, probe: Probe, clock: _Clock, warn: Callable[[str], None]
+        self,
+        path: Path,
+        probe: Probe,
+        clock: _Clock,
+        warn: Callable[[str], None],
+        on_time: Callable[[float], None] | None,
     ) -> tuple[_Seen, ...]:
         settings = self._settings
         if not probe.has_video or not settings.visual.enabled:
@@ -146,6 +154,8 @@ class Ingestor:
                 return tuple(seen)
             with clock.time(Stage.FRAMES):
                 seen.append(self._look(passage))
+            if on_time is not None:
+                on_time(passage.end_s)
 
     def _look(self, passage: VisualPassage) -> _Seen:
         regions, tokens = self._encoder.frames(passage.keyframes)

@@ -48,15 +48,18 @@ class FileResult:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Sent after every file. ``done_s`` is the video time that was indexed, ``elapsed_s`` the time
-    it took, ``eta_s`` the time to go, estimated from the files done."""
+    """Sent at the start, after every file, and about once a second in between. ``done_s`` is the
+    video time worked through, ``elapsed_s`` the time it took, ``eta_s`` the time to go as the files
+    done so far suggest, None while none is done. ``result`` is set when a file was finished,
+    ``busy`` are the paths under way."""
 
     n_done: int
     n_total: int
     done_s: float
     elapsed_s: float
-    eta_s: float
-    result: FileResult
+    eta_s: float | None
+    result: FileResult | None
+    busy: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,13 +100,15 @@ def calibrate(similarity: Array, scoring: Scoring) -> Calibration:
 
 def evidence(similarity: Array, calibration: Calibration, scoring: Scoring) -> Array:
     """``(n_docs, n_modalities, n_tokens)``: sharpened similarity above chance, ``-inf`` = missing."""
-    above = (similarity - calibration.null) / calibration.scale[:, None]
+    above = (similarity - calibration.null) * (1 / calibration.scale[:, None])
     if scoring.centre:
-        above = np.where(np.isfinite(similarity), np.maximum(above, 0), -np.inf)
-    if scoring.power == 1.0:
-        return np.asarray(above, np.float32)
-    sharpened = np.sign(above) * np.abs(above) ** scoring.power
-    return np.where(np.isfinite(similarity), sharpened, -np.inf).astype(np.float32)
+        np.maximum(above, 0, out=above)
+    if scoring.power == 3.0:  # np.power takes fifty times as long as two products
+        above = above * above * above
+    elif scoring.power != 1.0:
+        above = np.sign(above) * np.abs(above) ** scoring.power
+    above[np.isneginf(similarity)] = -np.inf
+    return np.asarray(above, np.float32)
 
 
 def contributions(values: Array, scoring: Scoring) -> Array:
@@ -114,7 +116,7 @@ def contributions(values: Array, scoring: Scoring) -> Array:
     each modality; their sum over modalities and tokens is the score. 0 where it adds nothing."""
     weights = scoring.weight_vector[:, None]
     present = np.isfinite(values) & (weights > 0)
-    weighed = np.where(present, weights * np.where(present, values, 0), -np.inf) / values.shape[2]
+    weighed = np.where(present, values, -np.inf) * (np.maximum(weights, 1e-9) / values.shape[2])
     if scoring.aggregation is Aggregation.TOKEN_MAX:
         keep = weighed.argmax(axis=1)[:, None, :] == np.arange(values.shape[1])[:, None]
     elif scoring.aggregation is Aggregation.MODALITY_MAX:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,18 +11,10 @@ from numpy.typing import NDArray
 from mmretrieve.datatypes import MODALITIES, Evidence
 from mmretrieve.search.ranking import Ranking
 from mmretrieve.storage.reader import CellDetail, Snapshot
+from mmretrieve.words import FUNCTION_WORDS
 
 UNMATCHED_BELOW = 0.35
 """A word whose best token stays below this distance above chance counts as not matched."""
-
-_FUNCTION_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        "a an and are as at be by for from he her his how i in into is it its me my of on one or "
-        "our out over she some that the their them there they this to up us was we were what when "
-        "where which while who why will with you your",
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +70,7 @@ def unmatched_words(ranking: Ranking, document: int) -> tuple[str, ...]:
     for word in dict.fromkeys(words.tolist()):
         mine = words == word
         text = word_text(ranking.query.texts, mine)
-        if text not in _FUNCTION_WORDS and text.isalnum() and reached[mine].max() < UNMATCHED_BELOW:
+        if text not in FUNCTION_WORDS and text.isalnum() and reached[mine].max() < UNMATCHED_BELOW:
             missing.append(text)
     return tuple(missing)
 

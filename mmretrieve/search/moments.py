@@ -73,7 +73,9 @@ def moment(evidence: Sequence[Evidence], score: float, duration_s: float) -> Mom
         return Moment(None, None, None, score)
     best = max(timed, key=lambda e: e.contribution)
     # A chapter (timed metadata) may lie anywhere in the video: it does not stretch a passage.
-    timed = [e for e in timed if (e.passage == METADATA_PASSAGE) == (best.passage == METADATA_PASSAGE)]
+    timed = [
+        e for e in timed if (e.passage == METADATA_PASSAGE) == (best.passage == METADATA_PASSAGE)
+    ]
     spans = list(_strong_spans(timed, EDGE_SHARE * best.contribution))
     start, end = min(s for s, _ in spans), max(e for _, e in spans)
     if end - start < MIN_LENGTH_S:

@@ -70,11 +70,11 @@ def default_location(explicit: Path | None = None) -> Path:
         return given or Path.cwd() / FOLDER_NAME
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest in one step (a reader sees the old one or the new one).
+def check_free(folder: Path) -> None:
+    """Make sure that an index may be made here.
 
     Raises:
-        IndexFormatError: the folder holds other things and no index.
+        IndexFormatError: it is a file, or a folder that holds other things and no index.
     """
     if folder.exists() and not folder.is_dir():
         raise IndexFormatError(f"{folder} is a file: expected a folder for the index")
@@ -82,6 +82,15 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         raise IndexFormatError(
             f"{folder} holds files that are no index: name an empty or new folder with --index"
         )
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest in one step (a reader sees the old one or the new one).
+
+    Raises:
+        IndexFormatError: see :func:`check_free`.
+    """
+    check_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"{_MANIFEST}.new"
     with temporary.open("w", encoding="utf-8") as file:

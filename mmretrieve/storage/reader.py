@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mmretrieve.datatypes import MODALITIES, Passage
 from mmretrieve.errors import IndexFormatError
-from mmretrieve.storage.folder import Manifest, read_manifest
+from mmretrieve.storage.folder import Manifest
 from mmretrieve.storage.records import FileRecord, Thumbnail, VideoRecord
 from mmretrieve.storage.schema import file_record, passage_record, video_record
 
@@ -61,14 +61,14 @@ class Snapshot:
     ``vectors`` is ``(n_tokens, dim)`` float32, rows of unit length as stored in float16.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Open the newest committed state.
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        """Open the newest committed state; an index that was never written to is empty.
 
         Raises:
-            IndexNotFoundError, IndexFormatError: see :func:`read_manifest`.
+            IndexFormatError: a table cannot be opened.
         """
         self.folder = folder
-        self.manifest: Manifest = read_manifest(folder)
+        self.manifest = manifest
         self.version = 0
         self.videos: tuple[VideoRecord, ...] = ()
         self.files: tuple[FileRecord, ...] = ()

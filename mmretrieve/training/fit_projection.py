@@ -64,7 +64,10 @@ def main() -> None:
     values, vectors = np.linalg.eigh(np.mean(moments, axis=0))
     projection = np.ascontiguousarray(vectors[:, ::-1][:, : args.dim], dtype=np.float32)
     kept = float(values[::-1][: args.dim].sum() / values.sum())
-    recipe = {"fitted_on": ", ".join(p.parent.name for p in args.texts), "energy_kept": f"{kept:.4f}"}
+    recipe = {
+        "fitted_on": ", ".join(p.parent.name for p in args.texts),
+        "energy_kept": f"{kept:.4f}",
+    }
     save_file({"projection": projection}, args.out, metadata=recipe)
     sys.stdout.write(f"{args.out}: {projection.shape}, energy kept {kept:.4f}\n")
 

@@ -20,7 +20,8 @@ AGGREGATIONS = list(Aggregation)
 
 def unit_rows(rng: np.random.Generator, n: int, dim: int = 16) -> np.ndarray:
     rows = rng.normal(size=(n, dim))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    unit: np.ndarray = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def similarity(rng: np.random.Generator, n_docs: int, n_tokens: int) -> np.ndarray:
@@ -102,7 +103,7 @@ def test_maxima_and_documents_equal_the_reference(seed: int, n_tokens: int) -> N
         for d, (video, passage) in enumerate(zip(documents.video, documents.passage, strict=True)):
             for m in range(len(MODALITIES)):
                 mine = (cells.video == video) & (cells.modality == m)
-                if documents is not None and passage >= 0:
+                if passage >= 0:
                     mine &= np.isin(cells.passage, [passage, -1])
                 elif (cells.passage[cells.video == video] >= 0).any() and len(documents.video) > 4:
                     mine &= cells.passage == -1
