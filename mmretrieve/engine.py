@@ -233,12 +233,16 @@ class Engine:
             search_path="exact",
         )
 
-    def thumbnail(self, video_id: str, time_s: float) -> bytes | None:
-        """The JPEG of the keyframe nearest to a time, or None where the video has none."""
+    def thumbnail(self, video_id: str, start_s: float, end_s: float | None = None) -> bytes | None:
+        """The JPEG of the first keyframe from ``start_s`` to ``end_s``, or where there is none the
+        nearest one to ``start_s``; None where the video has no pictures."""
         snapshot = self._fresh()
         record = next((v for v in snapshot.videos if v.video_id == video_id), None)
         pictures = snapshot.thumbnails(record) if record is not None else []
-        return min(pictures, key=lambda t: abs(t.time_s - time_s)).jpeg if pictures else None
+        if not pictures:
+            return None
+        inside = [p for p in pictures if end_s is not None and start_s <= p.time_s <= end_s]
+        return min(inside or pictures, key=lambda p: abs(p.time_s - start_s)).jpeg
 
     def refresh(self) -> None:
         """Forget what is in memory; the next call sees the newest committed state."""
@@ -322,7 +326,8 @@ class Engine:
     def _with_picture(self, hit: Hit) -> Hit:
         from dataclasses import replace
 
-        return replace(hit, thumbnail=self.thumbnail(hit.video.video_id, hit.moment.best_s or 0.0))
+        start_s, end_s = hit.moment.best_s or 0.0, hit.moment.end_s
+        return replace(hit, thumbnail=self.thumbnail(hit.video.video_id, start_s, end_s))
 
 
 def _manifest(settings: Settings) -> Manifest:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -41,10 +43,11 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class _Todo:
-    """A file to work on, and the state in which it was found."""
+    """A file to work on, the state in which it was found, and what the index knew about it."""
 
     found: FoundFile
     state: FileRecord
+    before: FileRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +86,16 @@ class IndexRun:
         self._options = options
         self._results: list[FileResult] = []
         self._warnings: list[str] = []
+        self._n_pruned = 0
+        self._claims: dict[str, threading.Lock] = {}
 
     def run(
         self, paths: Sequence[Path], on_progress: Callable[[Progress], None] | None
     ) -> IndexReport:
         """See :meth:`mmretrieve.engine.Engine.index`."""
         start = time.perf_counter()
-        roots = [path.absolute() for path in paths]
+        # Not resolve(): a library is shown under the links by which its user knows it.
+        roots = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100
         found = list(discover(roots, self._options.exclude, self._warnings.append))
         snapshot = Snapshot(self._folder, self._manifest)
         known = {file.path: file for file in snapshot.files}
@@ -98,23 +104,29 @@ class IndexRun:
         interrupted = False
         if self._options.dry_run:
             self._results += [_result(t, Outcome.INDEXED) for t in todo]
-        elif todo or gone or snapshot.unmarked_revisions():
+            self._n_pruned = len({f.video_id for f in gone} - {None})
+        elif todo or gone or snapshot.unmarked_revisions() or snapshot.orphans():
             tell = _Teller(on_progress, len(todo))
             interrupted = self._write(todo, gone, tell)
         return IndexReport(
-            tuple(self._results), len(gone), time.perf_counter() - start, interrupted,
+            tuple(self._results), self._n_pruned, time.perf_counter() - start, interrupted,
             tuple(self._warnings),
         )  # fmt: skip
 
     def _todo(self, found: FoundFile, known: dict[str, FileRecord]) -> _Todo | None:
         """The file with its state if there is something to do; else a result is noted."""
         path = str(found.path)
+        if not _is_unicode(path):
+            path = os.fsencode(path).decode("utf-8", "replace")
+            told = "the name is not valid UTF-8: rename the file"
+            self._results.append(FileResult(path, Outcome.FAILED, error=f"{path}: {told}"))
+            return None
         beside = find_sidecars(found.path, self._settings.speech.language).paths
         state = FileRecord(
             path, found.size_bytes, found.mtime_ns, signature(beside), self._settings.content_key
         )
         before = known.get(path)
-        todo = _Todo(found, state)
+        todo = _Todo(found, state, before)
         if before is None or self._options.force or not _same_state(before, state):
             return todo
         if before.error is None:
@@ -143,7 +155,6 @@ class IndexRun:
             # Taken under the lock: another writer may have ended since the first look.
             snapshot = Snapshot(self._folder, self._manifest)
             writer.sweep(snapshot.unmarked_revisions())
-            self._prune(writer, gone, snapshot)
             batch, interrupted = _Batch(), False
             tell.of(None)
             finished = self._work(todo, snapshot, tell)
@@ -163,6 +174,7 @@ class IndexRun:
                     finished.close()
                 self._commit(writer, batch, snapshot)
             if not interrupted:
+                self._tidy(writer, gone)
                 writer.optimize()
         return interrupted
 
@@ -174,7 +186,10 @@ class IndexRun:
         indexed = {
             v.video_id for v in snapshot.videos if v.settings_key == self._settings.content_key
         }
-        states = {f.video_id: f for f in snapshot.files if f.video_id is not None}
+        states: dict[str, list[FileRecord]] = {}
+        for file in snapshot.files:
+            if file.video_id is not None and file.error is None:
+                states.setdefault(file.video_id, []).append(file)
         pending: set[Future[_Done]] = set()
         waiting = iter(todo)
         try:
@@ -197,7 +212,7 @@ class IndexRun:
         item: _Todo,
         ingestor: Ingestor,
         indexed: set[str],
-        states: Mapping[str, FileRecord],
+        states: dict[str, list[FileRecord]],
         tell: _Teller,
     ) -> _Done:
         start = time.perf_counter()

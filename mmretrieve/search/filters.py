@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
 import numpy as np
@@ -17,6 +17,9 @@ from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import Fact, VideoRecord
 
 _CONDITION = re.compile(r"\s*([\w.-]+)\s*(>=|<=|!=|=|>|<|~)\s*(.*?)\s*", re.DOTALL)
+_EDGES = (r"(?<!\w)", r"(?!\w)")
+_FIRST_UNSPACED = "\u2e80"
+"""From here on Unicode has the scripts of East Asia, which put no spaces between words."""
 _COMPARE: dict[str, Callable[[object, object], bool]] = {
     "=": operator.eq,
     "!=": operator.ne,
@@ -136,7 +139,7 @@ def _with_phrase(snapshot: Snapshot, wanted: Filter) -> NDArray[np.bool_]:
     words = (wanted.phrase or "").split()
     if not words:
         raise UsageError("the phrase is empty: give at least one word")
-    pattern = re.compile(r"(?<!\w)" + r"\W+".join(map(re.escape, words)) + r"(?!\w)", re.IGNORECASE)
+    pattern = _phrase_pattern(words)
     spoken_or_written = [MODALITIES.index(m) for m in (Modality.SPEECH, Modality.OCR)]
     text_cells = np.flatnonzero(np.isin(cells.modality, spoken_or_written))
     found = [bool(pattern.search(text)) for text in snapshot.texts(text_cells)]
@@ -149,3 +152,12 @@ def _with_phrase(snapshot: Snapshot, wanted: Filter) -> NDArray[np.bool_]:
         [pair in passages or (timeless[i] and pair[0] in videos) for i, pair in enumerate(pairs)],
         bool,
     )
+
+
+def _phrase_pattern(words: Sequence[str]) -> re.Pattern[str]:
+    """Whole words, whatever stands between them; scripts written without spaces match anywhere."""
+    spaced = [
+        word[0].isalnum() and word[0] < _FIRST_UNSPACED for word in (words[0], words[-1][::-1])
+    ]
+    before, after = (edge if needed else "" for needed, edge in zip(spaced, _EDGES, strict=True))
+    return re.compile(before + r"\W+".join(map(re.escape, words)) + after, re.IGNORECASE)

@@ -87,7 +87,7 @@ def library(
     clips.write_video(videos / "one_frame.mp4", [clips.scene(0, 3, 160, 96)])
     clips.write_video(videos / "tiny.mkv", [np.full((4, 4, 3), i, np.uint8) for i in range(12)])
     huge = np.kron(clips.scene(0, 4, 64, 64), np.ones((128, 128, 1), np.uint8))
-    clips.write_video(videos / "huge.mkv", [huge], codec="mjpeg")
+    clips.write_video(videos / "huge.mkv", [huge])
     make_clip(videos / "bad_subtitle.mp4", 5)
     (videos / "bad_subtitle.srt").write_bytes(b"no times in here\n" * 20)
     make_clip(videos / "binary_subtitle.mp4", 6)
@@ -231,6 +231,7 @@ def test_a_name_that_is_no_unicode_is_told_and_stops_nothing(
 def test_an_empty_folder_is_an_empty_index(tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     with Engine.create(tmp_path / "ix") as engine:
+        assert engine.search("before anything was indexed").hits == ()
         report = engine.index([tmp_path / "nothing"])
         assert report.results == ()
         result = engine.search("anything at all")
@@ -276,8 +277,14 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def _empty_index(folder: Path) -> Path:
+    folder.parent.joinpath("nothing").mkdir(exist_ok=True)
+    Engine.create(folder).index([folder.parent / "nothing"])
+    return folder
+
+
 def _manifest(folder: Path, **changes: object) -> Path:
-    Engine.create(folder)
+    _empty_index(folder)
     path = folder / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}), "utf-8")
     return folder
@@ -313,7 +320,7 @@ def test_a_damaged_manifest(tmp_path: Path, content: bytes) -> None:
 
 
 def test_another_preset_is_refused(tmp_path: Path) -> None:
-    Engine.create(tmp_path / "ix")
+    _empty_index(tmp_path / "ix")
     with pytest.raises(PresetMismatchError, match="clip"):
         Engine.create(tmp_path / "ix", Settings(preset="clip"))
     with pytest.raises(MissingExtraError):
@@ -323,7 +330,7 @@ def test_another_preset_is_refused(tmp_path: Path) -> None:
 
 def test_other_weights_are_refused_whatever_the_settings(tmp_path: Path) -> None:
     folder = tmp_path / "ix"
-    weights = dict.fromkeys(Engine.create(folder).info().encoders, "0" * 64)
+    weights = dict.fromkeys(Engine.open(_empty_index(folder)).info().encoders, "0" * 64)
     _manifest(folder, encoders=weights)
     for settings in (None, Settings(ocr=OcrSettings(enabled=False))):
         engine = Engine.create(folder, settings)

@@ -1,0 +1,128 @@
+"""``text``: one context or several, and how sharply to score, on collections of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.measures import CUT, Scores, mean, paired_difference, score
+from benchmarks.result import Result
+from benchmarks.text_data import Collection, abstracts, activitynet, slides
+from benchmarks.text_tokens import TokenCache
+from mmretrieve.datatypes import MODALITIES, Modality
+from mmretrieve.scoring.aggregation import Scoring, aggregate, calibrate, evidence
+from mmretrieve.search.ranking import REFERENCE_VIDEOS
+
+Array = NDArray[np.float32]
+PLAIN = Scoring(power=1, centre=False)
+COLUMNS = ("R@1", "R@5", "R@10", "nDCG@10")
+
+
+class Matches:
+    """All similarities of a collection's queries and documents."""
+
+    def __init__(self, collection: Collection, cache: TokenCache, joint: bool) -> None:
+        self._collection = collection
+        name = collection.name
+        queries = cache.queries(name, collection.queries)
+        documents = cache.documents(name, collection.documents, joint)
+        self._maxima = [_maxima(queries, [d[m] for d in documents]) for m in MODALITIES]
+        ends = np.cumsum([len(q) for q in queries])
+        self._rows = [slice(int(e) - len(q), int(e)) for e, q in zip(ends, queries, strict=True)]
+        masked = cache.documents(
+            f"{name}-masked", [m.content for m in collection.masked], joint
+        ) if collection.masked else []  # fmt: skip
+        for what, tokens in zip(collection.masked, masked, strict=True):
+            for code, modality in enumerate(MODALITIES):
+                found = _maxima([queries[what.query]], [tokens[modality]])[:, 0]
+                self._maxima[code][self._rows[what.query], what.document] = found
+
+    def scores(self, scoring: Scoring, modalities: Sequence[Modality] = MODALITIES) -> list[Scores]:
+        """Measures of every query, with only some modalities in play."""
+        ids, relevant = self._collection.ids, self._collection.relevant
+        out = [m not in modalities for m in MODALITIES]
+        found = []
+        for rows, answers in zip(self._rows, relevant, strict=True):
+            similarity = np.stack([m[rows].T for m in self._maxima], axis=1)
+            similarity[:, out] = -np.inf
+            calibration = calibrate(similarity[_sample(len(ids))], scoring)
+            totals = aggregate(evidence(similarity, calibration, scoring), scoring)
+            order = np.argsort(-totals, kind="stable")[:CUT]
+            found.append(score([ids[i] for i in order if np.isfinite(totals[i])], answers))
+        return found
+
+
+def run(data: Path, cache_folder: Path) -> None:
+    """Print both tables and write the result."""
+    result, cache = Result("text"), TokenCache(cache_folder)
+    spoken = Matches(activitynet(data), cache, joint=False)
+    _sharpening(result, {
+        "activitynet_asr": lambda: spoken,
+        "slides (on-screen text)": lambda: Matches(slides(data, spoken=False), cache, joint=False),
+        "cranfield": lambda: Matches(abstracts(data, "cranfield"), cache, joint=False),
+        "cisi": lambda: Matches(abstracts(data, "cisi"), cache, joint=False),
+    })  # fmt: skip
+    talks = slides(data)
+    _contexts(result, "slides", "on-screen text", Matches(talks, cache, False),
+              Matches(talks, cache, True))  # fmt: skip
+    joined = Matches(activitynet(data), cache, joint=True)
+    _contexts(result, "activitynet_asr", "captions", spoken, joined)
+    result.note(
+        "R@k: a relevant document is among the first k. Chance is measured as in a search, on at "
+        f"most {REFERENCE_VIDEOS} documents spread over the collection. Data: {data.name}."
+    )
+    result.save()
+
+
+def _sharpening(result: Result, collections: dict[str, Callable[[], Matches]]) -> None:
+    ways = {"raw MaxSim": PLAIN, **{f"centred, power {p}": Scoring(power=p) for p in (1, 2, 3, 4)}}
+    rows: list[tuple[str | float, ...]] = []
+    for name, load in collections.items():
+        matches = load()
+        rows += [(name, way, *_row(matches.scores(scoring))) for way, scoring in ways.items()]
+    result.add("Sharpening (token_max)", ("collection", "score", *COLUMNS), rows)
+
+
+def _contexts(result: Result, name: str, shown: str, apart: Matches, joint: Matches) -> None:
+    parts = {
+        shown: (Modality.OCR,),
+        "speech": (Modality.SPEECH,),
+        "token_max of both": (Modality.OCR, Modality.SPEECH),
+    }
+    rows: list[tuple[str | float, ...]] = []
+    for title, scoring in (("raw MaxSim", PLAIN), ("default", Scoring())):
+        for part, modalities in parts.items():
+            alone = apart.scores(scoring, modalities)
+            together = joint.scores(scoring, modalities)
+            gain = paired_difference([s.ndcg10 for s in together], [s.ndcg10 for s in alone])
+            rows.append((title, part, "apart", *_row(alone), ""))
+            interval = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+            rows.append((title, part, "one context", *_row(together), interval))
+    columns = ("score", "modality", "encoded", *COLUMNS, "nDCG@10 gain [95 %]")
+    result.add(f"One context or several: {name}", columns, rows)
+
+
+def _row(scores: Sequence[Scores]) -> tuple[float, float, float, float]:
+    means = mean(scores)
+    return means.r1, means.r5, means.r10, means.ndcg10
+
+
+def _maxima(queries: Sequence[Array], documents: Sequence[Array]) -> Array:
+    """``(n_query_tokens, n_documents)``, ``-inf`` for a document without tokens."""
+    tokens = np.concatenate(queries)
+    filled = [i for i, d in enumerate(documents) if len(d)]
+    out = np.full((len(tokens), len(documents)), -np.inf, np.float32)
+    if filled:
+        vectors = np.concatenate([documents[i] for i in filled])
+        starts = np.cumsum([0, *(len(documents[i]) for i in filled[:-1])])
+        for low in range(0, len(tokens), 512):
+            products = tokens[low : low + 512] @ vectors.T
+            out[low : low + 512, filled] = np.maximum.reduceat(products, starts, axis=1)
+    return out
+
+
+def _sample(n: int) -> NDArray[np.int64]:
+    return np.linspace(0, n - 1, min(n, REFERENCE_VIDEOS)).astype(np.int64)

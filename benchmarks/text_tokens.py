@@ -1,0 +1,115 @@
+"""Token embeddings of texts by the shipped encoder, made once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.text_data import Document
+from mmretrieve.datatypes import MODALITIES, Modality, Segment
+from mmretrieve.encoders.lite import LiteEncoder
+from mmretrieve.encoders.weights import SHA256
+
+Array = NDArray[np.float32]
+Tokens = dict[Modality, Array]
+DIM = LiteEncoder.dim
+
+T = TypeVar("T")
+R = TypeVar("R")
+_QUERY = "query"
+_encoder: LiteEncoder | None = None
+
+
+class TokenCache:
+    """Encodes with ``processes`` niced processes and keeps the outcome in ``folder``."""
+
+    def __init__(self, folder: Path, processes: int = 2) -> None:
+        self._folder = folder
+        self._processes = processes
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def documents(self, name: str, documents: Sequence[Document], joint: bool) -> list[Tokens]:
+        """Tokens by modality of each document, in one context (``joint``: as the indexer does) or
+        each modality on its own. Rounded to float16 as in an index."""
+        path = self._path(f"{name}-{'joint' if joint else 'apart'}", documents)
+        if not path.exists():
+            made = self._run(_encode_joint if joint else _encode_apart, documents)
+            columns = {m: [one.get(m, _nothing()) for one in made] for m in MODALITIES}
+            _write(path, {m.value: rows for m, rows in columns.items()})
+        stored = {m: _read(path, m.value) for m in MODALITIES}
+        return [{m: stored[m][i] for m in MODALITIES} for i in range(len(documents))]
+
+    def queries(self, name: str, texts: Sequence[str]) -> list[Array]:
+        """Tokens of each query."""
+        path = self._path(f"{name}-queries", texts)
+        if not path.exists():
+            _write(path, {_QUERY: self._run(_encode_query, texts)})
+        return _read(path, _QUERY)
+
+    def _path(self, name: str, content: Sequence[Document] | Sequence[str]) -> Path:
+        state = json.dumps([dict(SHA256), list(content)], sort_keys=True)
+        return self._folder / f"{name}-{hashlib.sha256(state.encode()).hexdigest()[:12]}.npz"
+
+    def _run(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self._processes, context, initializer=_start) as pool:
+            return list(pool.map(work, items, chunksize=8))
+
+
+def _start() -> None:
+    os.nice(10)
+
+
+def _lite() -> LiteEncoder:
+    global _encoder
+    if _encoder is None:
+        _encoder = LiteEncoder(threads=1)
+    return _encoder
+
+
+def _encode_joint(document: Document) -> Tokens:
+    parts = {m: [Segment(text)] for m, text in document.items() if text.strip()}
+    return {m: tokens.vectors for m, tokens in _lite().texts(parts).items()}
+
+
+def _encode_apart(document: Document) -> Tokens:
+    made: Tokens = {}
+    for modality, text in document.items():
+        made |= _encode_joint({modality: text})
+    return made
+
+
+def _encode_query(text: str) -> Array:
+    return _lite().query(text).vectors["text"]
+
+
+def _write(path: Path, columns: Mapping[str, Sequence[Array]]) -> None:
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, rows in columns.items():
+        arrays[name] = np.concatenate([_nothing(), *rows])
+        if name != _QUERY:
+            arrays[name] = arrays[name].astype(np.float16)
+        arrays[f"{name}_lengths"] = np.array([len(r) for r in rows], np.int64)
+    temporary = path.with_suffix(f".{os.getpid()}.npz")
+    np.savez(temporary, allow_pickle=False, **arrays)
+    temporary.replace(path)
+
+
+def _read(path: Path, name: str) -> list[Array]:
+    with np.load(path) as stored:
+        vectors = stored[name].astype(np.float32)
+        ends = np.cumsum(stored[f"{name}_lengths"])
+    return [np.asarray(part, np.float32) for part in np.split(vectors, ends[:-1])]
+
+
+def _nothing() -> Array:
+    return np.empty((0, DIM), np.float32)
