@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -54,6 +57,7 @@ class Engine:
         self._encoder = load_encoder(self._settings.preset)
         self._snapshot: Snapshot | None = None
         self._searcher: Searcher | None = None
+        self._lock = threading.RLock()
 
     @classmethod
     def create(cls, folder: Path | None = None, settings: Settings | None = None) -> Self:
@@ -76,7 +80,8 @@ class Engine:
                 "their tokens cannot be compared; name a new folder with --index"
             )
         if settings is not None and settings.to_toml() != manifest.settings_toml:
-            manifest = _manifest(settings)
+            # The weights stay those that the tokens were made with.
+            manifest = replace(manifest, settings_toml=settings.to_toml())
         return cls(folder, manifest)
 
     @classmethod
@@ -151,8 +156,6 @@ class Engine:
         Raises:
             UsageError: a query, filter, weight or ``k`` that cannot be used.
         """
-        from dataclasses import replace
-
         from mmretrieve.scoring.aggregation import Scoring
         from mmretrieve.search.searcher import Request
 
@@ -173,9 +176,13 @@ class Engine:
         """
         from mmretrieve.scoring.aggregation import Scoring
 
-        record = self._one(video)
-        searcher, snapshot = self._current(), self._opened()
-        number = snapshot.videos.index(record)
+        with self._lock:
+            record = self._one(video)
+            searcher, snapshot = self._current(), self._opened()
+        ids = [v.video_id for v in snapshot.videos]
+        if record.video_id not in ids:
+            raise UsageError(f"{video} was removed from the index just now")
+        number = ids.index(record.video_id)
         hit = searcher.explain(query, number, at_s, scoring or Scoring())
         if hit is None:
             raise UsageError(
@@ -246,8 +253,9 @@ class Engine:
 
     def refresh(self) -> None:
         """Forget what is in memory; the next call sees the newest committed state."""
-        self._snapshot = None
-        self._searcher = None
+        with self._lock:
+            self._snapshot = None
+            self._searcher = None
 
     def close(self) -> None:
         """Let go of the index. Nothing is lost when this is never called."""
@@ -265,24 +273,27 @@ class Engine:
         self.close()
 
     def _opened(self) -> Snapshot:
-        if self._snapshot is None:
-            self._snapshot = Snapshot(self._folder, self._manifest)
-        return self._snapshot
+        with self._lock:
+            if self._snapshot is None:
+                self._snapshot = Snapshot(self._folder, self._manifest)
+            return self._snapshot
 
     def _fresh(self) -> Snapshot:
-        if self._snapshot is not None and not self._snapshot.is_current():
-            self.refresh()
-        return self._opened()
+        with self._lock:
+            if self._snapshot is not None and not self._snapshot.is_current():
+                self.refresh()
+            return self._opened()
 
     def _current(self) -> Searcher:
         from mmretrieve.search.searcher import Searcher
 
-        snapshot = self._fresh()
-        if self._searcher is None:
-            self._check_encoder()
-            stored = read_nulls(self._folder, snapshot.version)
-            self._searcher = Searcher(snapshot, self._query, stored)
-        return self._searcher
+        with self._lock:
+            snapshot = self._fresh()
+            if self._searcher is None:
+                self._check_encoder()
+                stored = read_nulls(self._folder, snapshot.version)
+                self._searcher = Searcher(snapshot, self._query, stored)
+            return self._searcher
 
     def _measure_chance(self) -> None:
         """Keep the null scores of the new state, so that the first search need not wait for them."""
@@ -307,7 +318,7 @@ class Engine:
         from mmretrieve.search.filters import matches
 
         snapshot = self._fresh()
-        options = {name, str(Path(name).absolute())}
+        options = {name, os.path.abspath(name)}  # noqa: PTH100 - as indexing does, without resolve()
         found = [
             v for v in snapshot.videos
             if any(matches(v.video_id, snapshot.paths[v.video_id], option) for option in options)
@@ -324,8 +335,6 @@ class Engine:
         return found[0]
 
     def _with_picture(self, hit: Hit) -> Hit:
-        from dataclasses import replace
-
         start_s, end_s = hit.moment.best_s or 0.0, hit.moment.end_s
         return replace(hit, thumbnail=self.thumbnail(hit.video.video_id, start_s, end_s))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -220,15 +220,19 @@ class IndexRun:
             video_id = fingerprint(item.found.path)
             hashed_s = time.perf_counter() - start
             state = _with(item.state, video_id=video_id)
-            other = states.get(video_id)
-            if video_id in indexed and other is not None and self._serves(other, state):
-                outcome = Outcome.DUPLICATE if Path(other.path).exists() else Outcome.MOVED
-                return _Done(_result(item, outcome), state)
-            indexed.add(video_id)
-            made = ingestor.ingest(item.found.path, video_id, tell.reached(item.state.path))
+            # Of files with the same bytes the others wait for the first.
+            with self._claims.setdefault(video_id, threading.Lock()):
+                twins = [f for f in states.get(video_id, ()) if self._serves(f, state)]
+                if twins and video_id in indexed:
+                    return _Done(_result(item, _kinship(twins, state)), state)
+                made = ingestor.ingest(item.found.path, video_id, tell.reached(item.state.path))
+                indexed.add(video_id)
+                states.setdefault(video_id, []).append(state)
         except InputError as error:
             took_s = time.perf_counter() - start
-            failed = _with(item.state, error=str(error))
+            # What was there before stays until the file is mended or gone.
+            kept = item.before.video_id if item.before is not None else None
+            failed = _with(item.state, video_id=kept, error=str(error))
             return _Done(_result(item, Outcome.FAILED, str(error), took_s), failed)
         video = made.entry.video
         result = FileResult(
@@ -246,7 +250,6 @@ class IndexRun:
         """Whether what was indexed from ``other``, which has the same bytes, holds for ``state``."""
         return (
             not self._options.force
-            and other.path != state.path
             and other.sidecars == state.sidecars
             and other.settings_key == state.settings_key
         )
@@ -263,11 +266,13 @@ class IndexRun:
             writer.forget_files(gone)
             batch.done.clear()
 
-    def _prune(self, writer: IndexWriter, gone: Sequence[FileRecord], snapshot: Snapshot) -> None:
-        lost = {f.path for f in gone}
-        alive = {f.video_id for f in snapshot.files if f.path not in lost}
-        writer.forget_files(lost)
-        writer.remove_videos({f.video_id for f in gone if f.video_id is not None} - alive)
+    def _tidy(self, writer: IndexWriter, gone: Sequence[FileRecord]) -> None:
+        """Let go of files that are gone, and of videos that no file has any more. Comes last: only
+        then is it known what was moved."""
+        writer.forget_files({f.path for f in gone})
+        orphans = Snapshot(self._folder, self._manifest).orphans()
+        writer.remove_videos(orphans)
+        self._n_pruned = len(orphans & {f.video_id for f in gone})
 
 
 class _Teller:
@@ -307,6 +312,22 @@ class _Teller:
                 busy=tuple(busy),
             )
         )
+
+
+def _kinship(twins: Sequence[FileRecord], state: FileRecord) -> Outcome:
+    """What a file is that has the same bytes as files of the index."""
+    if any(twin.path == state.path for twin in twins):
+        return Outcome.UNCHANGED
+    exists = any(Path(twin.path).exists() for twin in twins)
+    return Outcome.DUPLICATE if exists else Outcome.MOVED
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _same_state(before: FileRecord, now: FileRecord) -> bool:

@@ -55,7 +55,9 @@ class LiteEncoder:
             raise UsageError("the query is empty: give at least one word")
         encoding = self._text.tokenize(text[: 64 * MAX_QUERY_TOKENS])
         usable = [
-            i for i, t in enumerate(encoding.tokens) if t != "[UNK]" and t not in _PUNCTUATION
+            i
+            for i, t in enumerate(encoding.tokens[: MAX_PIECES - 2])
+            if t != "[UNK]" and t not in _PUNCTUATION
         ]
         usable = usable[:MAX_QUERY_TOKENS]
         if not usable:

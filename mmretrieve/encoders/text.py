@@ -54,7 +54,7 @@ class TextEncoder:
         """
         self._load()
         assert self._tokenizer is not None
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        encoding = self.tokenize(text)
         step = MAX_PIECES - _SPECIAL
         windows = [encoding.ids[i : i + step] for i in range(0, len(encoding.ids), step)]
         parts = [self.project(self.hidden(ids)) for ids in windows]
@@ -79,7 +79,9 @@ class TextEncoder:
         """Word pieces of a text with their character offsets, without special tokens."""
         self._load()
         assert self._tokenizer is not None
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        # A lone surrogate is no text: it becomes a question mark, and offsets stay as they are.
+        sound = text.encode("utf-8", "replace").decode("utf-8")
+        return self._tokenizer.encode(sound, add_special_tokens=False)
 
     def project(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
         """``(n_pieces, 384)`` hidden states to ``(n_pieces, dim)`` tokens of unit length."""

@@ -32,24 +32,18 @@ class Win:
 
 def wins(ranking: Ranking, document: int, snapshot: Snapshot, spaces: Sequence[str]) -> list[Win]:
     """The winning tokens of one document, in the order of the query."""
-    parts = ranking.parts(document)
+    parts, documents = ranking.parts(document), ranking.documents
+    cells = documents.cell[documents.document == document]
     found = []
-    for modality, query_token in np.argwhere(parts > 0):
-        cell = _winning_cell(ranking, document, int(modality), int(query_token), snapshot)
-        low, high = snapshot.cells.offsets[cell], snapshot.cells.offsets[cell + 1]
-        vector = ranking.query.vectors[spaces[modality]][query_token]
-        similarity = snapshot.vectors[low:high] @ vector
-        token = int(similarity.argmax())
-        found.append(
-            Win(
-                query_token=int(query_token),
-                modality=int(modality),
-                cell=cell,
-                token=token,
-                contribution=float(parts[modality, query_token]),
-                similarity=float(similarity[token]),
-            )
-        )
+    for modality in np.flatnonzero((parts > 0).any(axis=1)).tolist():
+        mine = cells[snapshot.cells.modality[cells] == modality]
+        tokens = np.flatnonzero(parts[modality] > 0)
+        winners = mine[np.argmax(ranking.maxima[np.ix_(mine, tokens)], axis=0)]
+        vectors = ranking.query.vectors[spaces[modality]]
+        for query_token, cell in zip(tokens.tolist(), winners.tolist(), strict=True):
+            token, similarity = _winning_token(snapshot, cell, vectors[query_token])
+            share = float(parts[modality, query_token])
+            found.append(Win(query_token, modality, cell, token, share, similarity))
     return sorted(found, key=lambda win: (win.query_token, win.modality))
 
 
@@ -80,13 +74,11 @@ def word_text(texts: Sequence[str], mine: NDArray[np.bool_]) -> str:
     return "".join(texts[i].removeprefix("##") for i in np.flatnonzero(mine).tolist())
 
 
-def _winning_cell(
-    ranking: Ranking, document: int, modality: int, query_token: int, snapshot: Snapshot
-) -> int:
-    documents, cells = ranking.documents, snapshot.cells
-    mine = documents.cell[documents.document == document]
-    mine = mine[cells.modality[mine] == modality]
-    return int(mine[np.argmax(ranking.maxima[mine, query_token])])
+def _winning_token(snapshot: Snapshot, cell: int, vector: NDArray[np.float32]) -> tuple[int, float]:
+    low, high = snapshot.cells.offsets[cell], snapshot.cells.offsets[cell + 1]
+    similarity = snapshot.vectors[low:high] @ vector
+    token = int(similarity.argmax())
+    return token, float(similarity[token])
 
 
 def _describe(win: Win, query_token: str, detail: CellDetail) -> Evidence:

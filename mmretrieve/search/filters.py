@@ -31,8 +31,8 @@ _COMPARE: dict[str, Callable[[object, object], bool]] = {
 
 
 def keep_cells(snapshot: Snapshot, wanted: Filter) -> NDArray[np.bool_]:
-    """``(n_cells,)``: which cells take part. A time range keeps the passages that overlap it and the
-    metadata; a phrase keeps the passages (and their metadata) that hold it in speech or on screen.
+    """``(n_cells,)``: which cells take part. A time range keeps the passages that overlap it and
+    their metadata; a phrase keeps the passages (and their metadata) that hold it in speech or on screen.
 
     Raises:
         UsageError: a condition or time range that cannot be read.
@@ -67,7 +67,11 @@ def parse_condition(text: str) -> tuple[str, str]:
 def holds(video: VideoRecord, path: str, field_operator: str, value: str) -> bool:
     """Whether a video meets one condition; a field that it does not have meets only ``!=``."""
     field = field_operator.rstrip("=!<>~")
-    sign = field_operator[len(field) :]
+    sign = field_operator[len(field) :] or "="
+    if sign not in _COMPARE and sign != "~":
+        raise UsageError(
+            f"condition {field_operator!r}: expected one of = != > < >= <= ~ at its end"
+        )
     fact = _fact(video, path, field)
     if fact is None:
         return sign == "!="
@@ -110,6 +114,8 @@ def _fact(video: VideoRecord, path: str, field: str) -> Fact | None:
 
 def _keep_videos(snapshot: Snapshot, wanted: Filter) -> NDArray[np.bool_]:
     keep = np.ones(len(snapshot.videos), bool)
+    if wanted.video_glob is None and not wanted.where:
+        return keep
     for i, video in enumerate(snapshot.videos):
         path = snapshot.paths[video.video_id]
         if wanted.video_glob is not None:
@@ -127,11 +133,14 @@ def matches(video_id: str, path: str, glob: str) -> bool:
 def _in_time(snapshot: Snapshot, wanted: Filter) -> NDArray[np.bool_]:
     low = 0.0 if wanted.from_s is None else wanted.from_s
     high = np.inf if wanted.to_s is None else wanted.to_s
-    if low > high:
+    if not low <= high:
         raise UsageError(f"time range from {low:g} s to {high:g} s is empty: swap its ends")
     cells = snapshot.cells
     overlaps = (cells.start_s <= high) & (cells.end_s >= low)
-    return overlaps | np.isnan(cells.start_s)
+    timeless = np.isnan(cells.start_s)
+    # What is known about a video counts where some of the video is in the range, or has no times.
+    elsewhere = np.isin(cells.video, np.setdiff1d(cells.video[~timeless], cells.video[overlaps]))
+    return overlaps | (timeless & ~elsewhere)
 
 
 def _with_phrase(snapshot: Snapshot, wanted: Filter) -> NDArray[np.bool_]:

@@ -47,7 +47,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A hit before it is described: the document that scored, and where its moment is looked for."""
+    """A hit before it is described: the document that scored, and the passages in which its moment
+    is looked for, the best first."""
 
     scored: int
     moments: tuple[int, ...]
@@ -134,11 +135,14 @@ class Searcher:
     def _hits(
         self, answers: Sequence[_Answer], ranking: Ranking, passages: Ranking, nulls: Nulls
     ) -> list[Hit]:
-        scored = [self._wins(ranking, answer.scored) for answer in answers]
         inside = [[self._wins(passages, d) for d in answer.moments] for answer in answers]
-        cells = {w.cell for found in scored for w in found}
-        cells |= {w.cell for found in inside for one in found for w in one}
-        details = self._snapshot.details(sorted(cells))
+        scored = (
+            [found[0] for found in inside]
+            if ranking is passages
+            else [self._wins(ranking, answer.scored) for answer in answers]
+        )
+        every = [*scored, *(one for found in inside for one in found)]
+        details = self._snapshot.details(sorted({win.cell for found in every for win in found}))
         return [
             self._hit(rank, answer.scored, ranking, passages, won, around, details, nulls)
             for rank, (answer, won, around) in enumerate(

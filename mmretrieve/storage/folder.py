@@ -85,19 +85,30 @@ def check_free(folder: Path) -> None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest in one step (a reader sees the old one or the new one).
+    """Write the manifest, unless it is there, in one step (a reader sees the old one or the new one).
 
     Raises:
         IndexFormatError: see :func:`check_free`.
+        IndexLockedError: another process is writing.
     """
     check_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if _is_file_with(folder / _MANIFEST, manifest.to_json()):
+        return
     temporary = folder / f"{_MANIFEST}.new"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(manifest.to_json())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / _MANIFEST)
+    lock = acquire_lock(folder)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(manifest.to_json())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / _MANIFEST)
+    finally:
+        lock.release()
+
+
+def _is_file_with(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode("utf-8")
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -70,10 +70,11 @@ class Snapshot:
         self.folder = folder
         self.manifest = manifest
         self.version = 0
+        self._files_version = 0
         self.videos: tuple[VideoRecord, ...] = ()
         self.files: tuple[FileRecord, ...] = ()
         self._passages: Any = None
-        if (folder / "lance" / "videos.lance").exists():
+        if _was_written(folder):
             self._open()
         self.paths = _paths(self.videos, self.files)
         self._cells: Cells | None = None
@@ -94,11 +95,10 @@ class Snapshot:
 
     def is_current(self) -> bool:
         """Whether no newer state was committed since."""
-        return (
-            _dataset(self.folder, "videos").latest_version == self.version
-            if self.version
-            else (not (self.folder / "lance" / "videos.lance").exists())
-        )
+        if not self.version:
+            return not _was_written(self.folder)
+        seen = {"videos": self.version, "files": self._files_version}
+        return all(_dataset(self.folder, n).latest_version == v for n, v in seen.items())
 
     def unmarked_revisions(self) -> set[tuple[str, str]]:
         """(video_id, revision) of stored passages that no video row names: left by a crash, or
@@ -108,6 +108,10 @@ class Snapshot:
         keys = self._passages.to_table(columns=["video_id", "revision"])
         stored = set(zip(*(keys[c].to_pylist() for c in ("video_id", "revision")), strict=True))
         return stored - {(v.video_id, v.revision) for v in self.videos}
+
+    def orphans(self) -> set[str]:
+        """Ids of videos that no file has any more."""
+        return {v.video_id for v in self.videos} - {f.video_id for f in self.files}
 
     def details(self, cells: Sequence[int]) -> dict[int, CellDetail]:
         """Cell number -> what its tokens stand for."""
@@ -147,6 +151,7 @@ class Snapshot:
         self.videos = tuple(sorted(records, key=lambda v: v.video_id))
         self.files = tuple(file_record(row) for row in files.to_table().to_pylist())
         self.version = videos.version
+        self._files_version = files.version
 
     def _load_tokens(self) -> Cells:
         if self._passages is None:
@@ -166,6 +171,11 @@ class Snapshot:
         }  # fmt: skip
         self._vectors, lengths = _gather(table["vectors"], order, self.manifest.dim)
         return _cells({k: v[order] for k, v in columns.items()}, lengths, order)
+
+
+def _was_written(folder: Path) -> bool:
+    """Whether there are tables. A crash while they are made leaves a folder without a version."""
+    return any((folder / "lance" / "videos.lance" / "_versions").glob("*.manifest"))
 
 
 def _dataset(folder: Path, name: str) -> Any:

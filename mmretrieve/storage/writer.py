@@ -35,7 +35,7 @@ class IndexWriter:
             database = lancedb.connect(folder / "lance")
             self._tables: dict[str, Any] = {
                 name: database.create_table(name, schema=self._schemas[name], exist_ok=True)
-                for name in TABLES
+                for name in reversed(TABLES)  # videos last: who sees it may open all of them
             }
         except BaseException:
             self._lock.release()
@@ -129,5 +129,6 @@ class IndexWriter:
         from lancedb.expr import col
 
         if revisions:
-            for name in ("passages", "keyframes"):
+            # Passages last: they are what a sweep after a crash goes by.
+            for name in ("keyframes", "passages"):
                 self._tables[name].delete(col("revision").isin(sorted(revisions)))

@@ -1,0 +1,223 @@
+"""``latency``: how long one waits, for a cold command and for a warm search."""
+
+from __future__ import annotations
+
+import cProfile
+import json
+import pstats
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.grown import grow
+from benchmarks.program import QUICK, command, copies, environment
+from benchmarks.program import run as run_process
+from benchmarks.result import Result
+from mmretrieve import Engine, Filter, Scoring, Settings
+from mmretrieve.datatypes import MODALITIES
+from mmretrieve.demo import QUERIES, clips_folder
+from mmretrieve.encoders.registry import load_encoder
+from mmretrieve.search.filters import keep_cells
+from mmretrieve.search.ranking import Ranker
+from mmretrieve.search.token_index import ExactTokenIndex
+from mmretrieve.storage.folder import read_manifest
+from mmretrieve.storage.reader import Snapshot
+
+Array = NDArray[np.float32]
+
+SIZES = (1_000, 10_000, 100_000)
+N_COPIES = 100
+ROUNDS = 5
+TEN_WORDS = (
+    "people standing around a table one after another and smiling",
+    "how do bees tell each other where the flowers are",
+    "terminal window with an error about a missing public key",
+    "snow covered mountains under a clear blue sky at noon",
+    "the rule that says how many backups one should keep",
+    "cleaning the small gears of an old watch by hand",
+    "overnight train that goes from Lisbon to Madrid every day",
+    "a hot air balloon floats slowly over the green fields",
+    "why does bread rise when yeast is added to dough",
+    "a burning candle on a dark table beside an apple",
+)
+_STEPS = """
+import json, time
+start = time.perf_counter()
+from pathlib import Path
+import sys
+from mmretrieve import Engine
+engine = Engine.open(Path(sys.argv[1]))
+opened = time.perf_counter()
+engine.search(sys.argv[2])
+first = time.perf_counter()
+engine.search(sys.argv[2])
+print(json.dumps([opened - start, first - opened, time.perf_counter() - first]))
+"""
+
+
+def run(index: Path | None, repeats: int, profile: bool = False) -> None:
+    """Print the tables and write the result."""
+    result = Result("latency")
+    with tempfile.TemporaryDirectory(prefix="mmretrieve-latency-") as name:
+        temporary = Path(name)
+        if index is None:
+            index = temporary / "demo"
+            with Engine.create(index) as engine:
+                engine.index([clips_folder()])
+        _cold(result, index, repeats)
+        _unchanged(result, temporary, repeats)
+        _warm(result, index, temporary, profile)
+    result.save()
+
+
+def _cold(result: Result, index: Path, repeats: int) -> None:
+    query = command("query", QUERIES[0].text, "--index", index)
+    steps = [sys.executable, "-c", _STEPS, str(index), QUERIES[0].text]
+    parts = np.array([_steps(steps) for _ in range(repeats)])
+    rows = [
+        ("mmretrieve query", *_best(lambda: run_process(query), repeats)),
+        ("mmretrieve --help", *_best(lambda: run_process(command("--help")), repeats)),
+        ("python -c pass", *_best(lambda: run_process([sys.executable, "-c", "pass"]), repeats)),
+        *(
+            (f"in the process: {what}", float(part.min()), float(np.median(part)))
+            for what, part in zip(("import, open", "first search", "next"), parts.T, strict=True)
+        ),
+    ]
+    result.add("Cold start, seconds of wall time", ("what", "best", "median"), rows)
+
+
+def _steps(arguments: Sequence[str]) -> list[float]:
+    done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, check=True)
+    return [float(v) for v in json.loads(done.stdout)]
+
+
+def _unchanged(result: Result, temporary: Path, repeats: int) -> None:
+    folder, index = copies(temporary / "copies", N_COPIES), temporary / "copies-index"
+    again = command("index", folder, "--index", index, *QUICK)
+    first = run_process(again)
+    rows = [
+        (f"index {N_COPIES} clips, pictures only", first, first),
+        ("the same again, nothing changed", *_best(lambda: run_process(again), repeats)),
+    ]
+    result.add("Indexing again, seconds of wall time", ("what", "best", "median"), rows)
+    with Engine.open(index) as engine:
+        if len(engine.videos()) != N_COPIES:
+            raise AssertionError(f"{len(engine.videos())} videos of {N_COPIES} in the index")
+
+
+def _best(action: Callable[[], float], repeats: int) -> tuple[float, float]:
+    action()  # bytecode and the page cache
+    times = [action() for _ in range(repeats)]
+    return float(np.min(times)), float(np.median(times))
+
+
+def _warm(result: Result, source: Path, temporary: Path, profile: bool) -> None:
+    rows: list[tuple[str | int | float, ...]] = []
+    parts: list[tuple[str | int | float, ...]] = []
+    for size in SIZES:
+        folder = temporary / f"grown-{size}"
+        grow(source, folder, size)
+        engine = Engine.open(folder)
+        start = time.perf_counter()
+        engine.search(TEN_WORDS[0])
+        first_s = time.perf_counter() - start
+        search = _times(engine.search)
+        steps = Steps(folder)
+        measured = {name: _times(step) for name, step in steps.all().items()}
+        steps.check()
+        base = measured.pop("plain NumPy")
+        p50, p95 = _percentiles(search)
+        ratio = float(np.median(search) / np.median(base))
+        scan = float(np.median(measured["scan"]) / np.median(base))
+        n_tokens, n_cells = len(steps.snapshot.vectors), len(steps.snapshot.cells)
+        rows.append((n_tokens, n_cells, p50, p95, *_percentiles(base), ratio, scan, first_s))
+        medians = {name: 1e3 * float(np.median(times)) for name, times in measured.items()}
+        rest = p50 - sum(medians.values())
+        parts.append((n_tokens, *medians.values(), rest))
+        if profile and size == SIZES[-1]:
+            _profile(engine)
+        engine.close()
+    columns = (
+        "tokens", "cells", "search p50 ms", "search p95 ms", "NumPy p50 ms", "NumPy p95 ms",
+        "search / NumPy", "scan / NumPy", "first search s",
+    )  # fmt: skip
+    result.add("Warm Engine.search, ten-word queries, k = 10", columns, rows)
+    names = ("tokens", *(f"{name} ms" for name in medians), "hits and evidence ms (the rest)")
+    result.add("Where a warm search spends its time (medians)", names, parts)
+    result.note(
+        "plain NumPy: float32 products of all tokens with the query, np.maximum.reduceat over cells; "
+        "its maxima were checked against the engine's. First search: with 96 null queries, which "
+        "`index` keeps but this index was not made by."
+    )
+
+
+class Steps:
+    """The steps of a search on one index, each to be timed alone."""
+
+    def __init__(self, folder: Path) -> None:
+        manifest = read_manifest(folder)
+        self.snapshot = Snapshot(folder, manifest)
+        spaces = [manifest.spaces[m] for m in MODALITIES]
+        cells = self.snapshot.cells
+        self._ranker = Ranker(cells, ExactTokenIndex(cells, self.snapshot.vectors, spaces))
+        self._encoder = load_encoder(Settings.from_toml(manifest.settings_toml).preset)
+        self._queries = {text: self._encoder.query(text) for text in TEN_WORDS}
+        self._keep = np.ones(len(cells), bool)
+        self._scans = {t: self._ranker.scan(q, self._keep) for t, q in self._queries.items()}
+
+    def all(self) -> dict[str, Callable[[str], object]]:
+        """Name -> step, for the text of a query."""
+        return {
+            "newest state?": lambda _: self.snapshot.is_current(),
+            "encode": self._encoder.query,
+            "filter": lambda _: keep_cells(self.snapshot, Filter()),
+            "scan": lambda text: self._ranker.scan(self._queries[text], self._keep),
+            "aggregate": lambda text: self._ranker.passages(self._scans[text], Scoring()),
+            "plain NumPy": self._plain,
+        }
+
+    def check(self) -> None:
+        """The plain scan and the engine's give the same maxima.
+
+        Raises:
+            AssertionError: they do not.
+        """
+        for text, scan in self._scans.items():
+            np.testing.assert_allclose(self._plain(text), scan.kept, atol=1e-5)
+
+    def _plain(self, text: str) -> Array:
+        (tokens,) = self._queries[text].vectors.values()
+        products = self.snapshot.vectors @ tokens.T
+        starts = self.snapshot.cells.offsets[:-1]
+        return np.asarray(np.maximum.reduceat(products, starts, axis=0), np.float32)
+
+
+def _times(action: Callable[[str], object]) -> list[float]:
+    action(TEN_WORDS[0])
+    times = []
+    for text in TEN_WORDS * ROUNDS:
+        start = time.perf_counter()
+        action(text)
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def _percentiles(times: Sequence[float]) -> tuple[float, float]:
+    low, high = (1e3 * float(v) for v in np.percentile(times, [50, 95]))
+    return low, high
+
+
+def _profile(engine: Engine) -> None:
+    watch = cProfile.Profile()
+    watch.enable()
+    for text in TEN_WORDS:
+        engine.search(text)
+    watch.disable()
+    print(f"Profile of {len(TEN_WORDS)} searches:")
+    pstats.Stats(watch).sort_stats("tottime").print_stats(20)
