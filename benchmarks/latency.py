@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.grown import grow
 from benchmarks.program import QUICK, command, copies, environment
 from benchmarks.program import run as run_process
-from benchmarks.result import Result
+from benchmarks.result import Result, load
 from mmretrieve import Engine, Filter, Scoring, Settings
 from mmretrieve.datatypes import MODALITIES
 from mmretrieve.demo import QUERIES, clips_folder
@@ -33,7 +33,8 @@ Array = NDArray[np.float32]
 
 SIZES = (1_000, 10_000, 100_000)
 N_COPIES = 100
-ROUNDS = 5
+ROUNDS = 10
+_SEARCH, _PLAIN = "search", "NumPy"
 TEN_WORDS = (
     "people standing around a table one after another and smiling",
     "how do bees tell each other where the flowers are",
@@ -102,7 +103,7 @@ def _unchanged(result: Result, temporary: Path, repeats: int) -> None:
     again = command("index", folder, "--index", index, *QUICK)
     first = run_process(again)
     rows = [
-        (f"index {N_COPIES} clips, pictures only", first, first),
+        (f"index {N_COPIES} clips, pictures only (one run)", first, None),
         ("the same again, nothing changed", *_best(lambda: run_process(again), repeats)),
     ]
     result.add("Indexing again, seconds of wall time", ("what", "best", "median"), rows)
@@ -120,40 +121,48 @@ def _best(action: Callable[[], float], repeats: int) -> tuple[float, float]:
 def _warm(result: Result, source: Path, temporary: Path, profile: bool) -> None:
     rows: list[tuple[str | int | float, ...]] = []
     parts: list[tuple[str | int | float, ...]] = []
+    names: list[str] = []
     for size in SIZES:
         folder = temporary / f"grown-{size}"
         grow(source, folder, size)
-        engine = Engine.open(folder)
-        start = time.perf_counter()
-        engine.search(TEN_WORDS[0])
-        first_s = time.perf_counter() - start
-        search = _times(engine.search)
-        steps = Steps(folder)
-        measured = {name: _times(step) for name, step in steps.all().items()}
-        steps.check()
-        base = measured.pop("plain NumPy")
-        p50, p95 = _percentiles(search)
-        ratio = float(np.median(search) / np.median(base))
-        scan = float(np.median(measured["scan"]) / np.median(base))
+        with Engine.open(folder) as engine:
+            start = time.perf_counter()
+            engine.search(TEN_WORDS[0])
+            first_s = time.perf_counter() - start
+            steps = Steps(folder)
+            steps.check()
+            times = _in_turn({_SEARCH: engine.search, _PLAIN: steps.plain, **steps.parts()})
+            if profile and size == SIZES[-1]:
+                _profile(engine)
+        names = [name for name in times if name not in (_SEARCH, _PLAIN)]
+        search, base = times[_SEARCH], times[_PLAIN]
+        rest = search - sum(times[name] for name in names)
         n_tokens, n_cells = len(steps.snapshot.vectors), len(steps.snapshot.cells)
-        rows.append((n_tokens, n_cells, p50, p95, *_percentiles(base), ratio, scan, first_s))
-        medians = {name: 1e3 * float(np.median(times)) for name, times in measured.items()}
-        rest = p50 - sum(medians.values())
-        parts.append((n_tokens, *medians.values(), rest))
-        if profile and size == SIZES[-1]:
-            _profile(engine)
-        engine.close()
+        ratios = [float(np.median(times[name] / base)) for name in (_SEARCH, "scan")]
+        rows.append(
+            (
+                n_tokens,
+                n_cells,
+                *_percentiles(search),
+                *_percentiles(base),
+                *ratios,
+                first_s,
+                load()[0],
+            )
+        )
+        parts.append((n_tokens, *(_percentiles(times[n])[0] for n in names), _percentiles(rest)[0]))
     columns = (
         "tokens", "cells", "search p50 ms", "search p95 ms", "NumPy p50 ms", "NumPy p95 ms",
-        "search / NumPy", "scan / NumPy", "first search s",
+        "search / NumPy", "scan / NumPy", "first search s", "load",
     )  # fmt: skip
     result.add("Warm Engine.search, ten-word queries, k = 10", columns, rows)
-    names = ("tokens", *(f"{name} ms" for name in medians), "hits and evidence ms (the rest)")
-    result.add("Where a warm search spends its time (medians)", names, parts)
+    headings = ("tokens", *(f"{name} ms" for name in names), "hits and evidence ms (the rest)")
+    result.add("Where a warm search spends its time (medians)", headings, parts)
     result.note(
-        "plain NumPy: float32 products of all tokens with the query, np.maximum.reduceat over cells; "
-        "its maxima were checked against the engine's. First search: with 96 null queries, which "
-        "`index` keeps but this index was not made by."
+        "NumPy: float32 products of all tokens with the query, np.maximum.reduceat over cells, with "
+        "the threads that NumPy takes; its maxima were checked against the engine's. Search, steps and "
+        "NumPy are timed in turn, query by query, and ratios are medians of these pairs. First search: "
+        "with 96 null queries, which `index` keeps but this index was not made by."
     )
 
 
@@ -171,7 +180,7 @@ class Steps:
         self._keep = np.ones(len(cells), bool)
         self._scans = {t: self._ranker.scan(q, self._keep) for t, q in self._queries.items()}
 
-    def all(self) -> dict[str, Callable[[str], object]]:
+    def parts(self) -> dict[str, Callable[[str], object]]:
         """Name -> step, for the text of a query."""
         return {
             "newest state?": lambda _: self.snapshot.is_current(),
@@ -179,7 +188,6 @@ class Steps:
             "filter": lambda _: keep_cells(self.snapshot, Filter()),
             "scan": lambda text: self._ranker.scan(self._queries[text], self._keep),
             "aggregate": lambda text: self._ranker.passages(self._scans[text], Scoring()),
-            "plain NumPy": self._plain,
         }
 
     def check(self) -> None:
@@ -189,26 +197,29 @@ class Steps:
             AssertionError: they do not.
         """
         for text, scan in self._scans.items():
-            np.testing.assert_allclose(self._plain(text), scan.kept, atol=1e-5)
+            np.testing.assert_allclose(self.plain(text), scan.kept, atol=1e-5)
 
-    def _plain(self, text: str) -> Array:
+    def plain(self, text: str) -> Array:
+        """``(n_cells, n_query_tokens)``: the maxima of an exact scan, as one would write it."""
         (tokens,) = self._queries[text].vectors.values()
         products = self.snapshot.vectors @ tokens.T
         starts = self.snapshot.cells.offsets[:-1]
         return np.asarray(np.maximum.reduceat(products, starts, axis=0), np.float32)
 
 
-def _times(action: Callable[[str], object]) -> list[float]:
-    action(TEN_WORDS[0])
-    times = []
-    for text in TEN_WORDS * ROUNDS:
-        start = time.perf_counter()
-        action(text)
-        times.append(time.perf_counter() - start)
-    return times
+def _in_turn(actions: Mapping[str, Callable[[str], object]]) -> dict[str, NDArray[np.float64]]:
+    """Seconds of each action, ``(ROUNDS * n_queries,)``. All actions take their turn with every
+    query, so that other work on the machine disturbs them alike."""
+    taken: dict[str, list[float]] = {name: [] for name in actions}
+    for text in (TEN_WORDS[0], *TEN_WORDS * ROUNDS):
+        for name, action in actions.items():
+            start = time.perf_counter()
+            action(text)
+            taken[name].append(time.perf_counter() - start)
+    return {name: np.array(seconds[1:]) for name, seconds in taken.items()}
 
 
-def _percentiles(times: Sequence[float]) -> tuple[float, float]:
+def _percentiles(times: NDArray[np.float64]) -> tuple[float, float]:
     low, high = (1e3 * float(v) for v in np.percentile(times, [50, 95]))
     return low, high
 

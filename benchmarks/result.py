@@ -44,6 +44,7 @@ class Result:
 
     command: str
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    commit: str = field(default_factory=lambda: commit())
     load_before: tuple[float, ...] = field(default_factory=lambda: load())
     tables: list[Table] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -64,7 +65,7 @@ class Result:
         data = {
             "command": self.command,
             "command_line": command_line(),
-            "commit": commit(),
+            "commit": self.commit,
             "started": self.started,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine(),

@@ -42,7 +42,8 @@ class Memory(threading.Thread):
 def run(data: Path, index: Path | None, skip_index: bool) -> None:
     """Print the tables, write the result and the picture. Files that cannot be indexed are listed:
     some of the data is broken on purpose."""
-    result, folder = Result("videos"), data / "videos"
+    result = Result("videos-quality" if skip_index else "videos")
+    folder = data / "videos"
     with tempfile.TemporaryDirectory(prefix="mmretrieve-videos-") as name:
         with Engine.create(index or Path(name) / "index") as engine:
             if not skip_index:

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from mmretrieve import __version__
 from mmretrieve.cli import console, demo, doctor, explain, index, manage, query
 from mmretrieve.cli.console import emit, say
+from mmretrieve.cli.eval import evaluate
 from mmretrieve.cli.exits import ExitCode, report
 from mmretrieve.cli.options import is_verbose
 
@@ -124,6 +125,7 @@ app.command("query")(query.query)
 app.command("info")(manage.info)
 app.command("ls")(manage.ls)
 app.command("explain")(explain.explain)
+app.command("eval")(evaluate)
 app.command("remove")(manage.remove)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

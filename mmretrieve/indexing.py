@@ -187,7 +187,7 @@ class IndexRun:
             v.video_id for v in snapshot.videos if v.settings_key == self._settings.content_key
         }
         states: dict[str, list[FileRecord]] = {}
-        for file in snapshot.files:
+        for file in () if self._options.force else snapshot.files:
             if file.video_id is not None and file.error is None:
                 states.setdefault(file.video_id, []).append(file)
         pending: set[Future[_Done]] = set()
@@ -247,12 +247,11 @@ class IndexRun:
         return _Done(result, state, made.entry)
 
     def _serves(self, other: FileRecord, state: FileRecord) -> bool:
-        """Whether what was indexed from ``other``, which has the same bytes, holds for ``state``."""
-        return (
-            not self._options.force
-            and other.sidecars == state.sidecars
-            and other.settings_key == state.settings_key
-        )
+        """Whether what was indexed from ``other``, which has the same bytes, holds for ``state``. A
+        copy with nothing beside it adds nothing to a file that has subtitles."""
+        bare = state.sidecars == signature(()) and state.path != other.path
+        beside = other.sidecars == state.sidecars or (bare and Path(other.path).exists())
+        return beside and other.settings_key == state.settings_key
 
     def _commit(self, writer: IndexWriter, batch: _Batch, snapshot: Snapshot) -> None:
         if batch.done:

@@ -9,6 +9,7 @@ captions with recognised speech from 0.542 to 0.555 (``python -m benchmarks text
 from __future__ import annotations
 
 import string
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,7 +24,6 @@ from mmretrieve.errors import UsageError
 
 MAX_QUERY_TOKENS = 64
 CONTEXT_ORDER = (Modality.METADATA, Modality.OCR, Modality.SPEECH)
-_PUNCTUATION = frozenset(string.punctuation)
 
 
 class LiteEncoder:
@@ -57,7 +57,7 @@ class LiteEncoder:
         usable = [
             i
             for i, t in enumerate(encoding.tokens[: MAX_PIECES - 2])
-            if t != "[UNK]" and t not in _PUNCTUATION
+            if t != "[UNK]" and not _is_mark(t)
         ]
         usable = usable[:MAX_QUERY_TOKENS]
         if not usable:
@@ -122,9 +122,16 @@ def _tokens(
     )
 
 
+def _is_mark(token: str) -> bool:
+    """Whether a token is one punctuation mark, of ASCII or beyond it (dashes, curly quotes)."""
+    if len(token) != 1:
+        return False
+    return token in string.punctuation or unicodedata.category(token).startswith("P")
+
+
 def _is_punctuation(
     text: str, offsets: NDArray[np.int32], mine: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     return np.array(
-        [m and text[a:b] in _PUNCTUATION for m, (a, b) in zip(mine, offsets, strict=True)], bool
+        [m and _is_mark(text[a:b]) for m, (a, b) in zip(mine, offsets, strict=True)], bool
     )

@@ -39,5 +39,5 @@ def read_nulls(folder: Path, version: int) -> dict[str, Nulls]:
             kind: Nulls(np.array(row["n_tokens"], np.int32), np.array(row["best"], np.float32))
             for kind, row in data["nulls"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

@@ -69,9 +69,7 @@ def _no_pictures(whole: bytes) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def library(
-    tmp_path_factory: pytest.TempPathFactory, make_clip: Callable[..., Path]
-) -> Library:
+def library(tmp_path_factory: pytest.TempPathFactory, make_clip: Callable[..., Path]) -> Library:
     folder = tmp_path_factory.mktemp("bad")
     videos = folder / "videos"
     good = make_clip(videos / "good.mp4", 1, said="The ferry leaves the harbour at dawn.")
@@ -104,11 +102,12 @@ def library(
     (videos / "bad_info.info.json").write_text('{"title": "half a', "utf-8")
     make_clip(videos / "lone_surrogate.mp4", 10)
     (videos / "lone_surrogate.info.json").write_text(
-        '{"title": "Penguins \\ud83d dancing", "tags": ["ice\\udc00"], "channel": "\\ud800"}', "utf-8"
+        '{"title": "Penguins \\ud83d dancing", "tags": ["ice\\udc00"], "channel": "\\ud800"}',
+        "utf-8",
     )
     make_clip(videos / ODD_NAME, 11)
-    os.symlink(videos / "loop_b.mp4", videos / "loop_a.mp4")
-    os.symlink(videos / "loop_a.mp4", videos / "loop_b.mp4")
+    (videos / "loop_a.mp4").symlink_to(videos / "loop_b.mp4")
+    (videos / "loop_b.mp4").symlink_to(videos / "loop_a.mp4")
     (videos / "again").symlink_to(videos, target_is_directory=True)
     if not IS_ROOT:
         make_clip(videos / "locked.mp4", 12).chmod(0)
@@ -187,9 +186,7 @@ def test_every_indexed_video_can_be_found(library: Library, engine: Engine) -> N
         ("penguins dancing", "lone_surrogate.mp4", Modality.METADATA),
     ],
 )
-def test_what_was_read_is_right(
-    engine: Engine, query: str, name: str, modality: Modality
-) -> None:
+def test_what_was_read_is_right(engine: Engine, query: str, name: str, modality: Modality) -> None:
     hit = engine.search(query, k=1).hits[0]
     assert Path(hit.video.path).name == name
     assert max(hit.evidence, key=lambda e: e.contribution).modality is modality
@@ -215,9 +212,9 @@ def test_a_name_that_is_no_unicode_is_told_and_stops_nothing(
     tmp_path: Path, make_clip: Callable[..., Path], quiet_settings: Settings
 ) -> None:
     make_clip(tmp_path / "v" / "a.mp4", 1)
-    odd = os.fsencode(tmp_path / "v") + b"/caf\xe9.mp4"
+    odd = tmp_path / "v" / os.fsdecode(b"caf\xe9.mp4")
     try:
-        os.rename(make_clip(tmp_path / "v" / "b.mp4", 2), odd)
+        make_clip(tmp_path / "v" / "b.mp4", 2).rename(odd)
     except OSError:
         pytest.skip("this file system takes Unicode names only")
     engine = Engine.create(tmp_path / "ix", quiet_settings)
@@ -310,7 +307,9 @@ def test_a_manifest_of_something_else(
     assert (folder / "manifest.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"7", b'"a"', b"\xff\xfe\x00", b"{}"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"7", b'"a"', b"\xff\xfe\x00", b"{}"]
+)
 def test_a_damaged_manifest(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
     for use in (Engine.open, Engine.create):

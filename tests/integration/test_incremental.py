@@ -279,6 +279,9 @@ def test_force_does_everything_again_to_the_same_end(engine: Engine, videos: Pat
     assert engine.index([videos], force=True).count(Outcome.INDEXED) == 2
     assert set(revisions(engine)) == set(ids)
     assert engine.search("baker").hits == before.hits
+    shutil.copyfile(videos / "a.mp4", videos / "bare.mp4")
+    assert engine.index([videos], force=True).count(Outcome.INDEXED) == 2
+    assert {v.sources.get(Modality.SPEECH) for v in engine.videos()} == {"sidecar:a.srt", None}
 
 
 def test_a_reader_sees_what_a_writer_commits(
@@ -388,3 +391,49 @@ def test_the_tables_are_plain_lancedb(engine: Engine) -> None:
 def test_the_lock_is_free_after_every_run(engine: Engine, videos: Path) -> None:
     engine.index([videos], force=True)
     acquire_lock(engine.folder).release()
+
+
+def test_files_that_swap_names_swap_content(engine: Engine, videos: Path) -> None:
+    before = revisions(engine)
+    (videos / "a.srt").unlink()
+    engine.index([videos])
+    a, b, spare = videos / "a.mp4", videos / "sub" / "b.mp4", videos / "spare"
+    ids = {v.path: v.video_id for v in engine.videos()}
+    a.rename(spare)
+    b.rename(a)
+    spare.rename(b)
+    engine.index([videos], prune=True)
+    assert {v.path: v.video_id for v in engine.videos()} == {
+        str(a): ids[str(b)],
+        str(b): ids[str(a)],
+    }
+    assert set(revisions(engine)) == set(before)
+
+
+def test_a_file_replaced_after_its_content_moved_keeps_both(
+    engine: Engine, videos: Path, make_clip: MakeClip
+) -> None:
+    before = revisions(engine)
+    (videos / "sub" / "b.mp4").rename(videos / "z.mp4")
+    make_clip(videos / "sub" / "b.mp4", 40)
+    report = engine.index([videos], prune=True)
+    assert outcomes(report)["b.mp4"] is Outcome.INDEXED
+    assert outcomes(report)["z.mp4"] in (Outcome.MOVED, Outcome.DUPLICATE)
+    assert names(engine) == ["a.mp4", "b.mp4", "z.mp4"]
+    assert before.items() <= revisions(engine).items()
+
+
+@pytest.mark.parametrize("first", ["with", "without"])
+def test_a_copy_without_subtitles_takes_none_away(
+    tmp_path: Path, make_clip: MakeClip, quiet_settings: Settings, first: str
+) -> None:
+    """One content, two files: what one of them knows more is not lost to the other."""
+    told = make_clip(tmp_path / "with" / "a.mp4", 1, said=BREAD)
+    (tmp_path / "without").mkdir()
+    shutil.copyfile(told, tmp_path / "without" / "a.mp4")
+    engine = Engine.create(tmp_path / "ix", quiet_settings)
+    second = "without" if first == "with" else "with"
+    for folder in (first, second, first, second):
+        engine.index([tmp_path / folder])
+    assert [v.sources.get(Modality.SPEECH) for v in engine.videos()] == ["sidecar:a.srt"]
+    assert engine.index([tmp_path]).count(Outcome.INDEXED) == 0

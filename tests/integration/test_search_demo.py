@@ -270,7 +270,9 @@ def test_an_unrelated_video_hides_no_answer(
 ) -> None:
     index = tmp_path / "index"
     shutil.copytree(demo_index, index)
-    make_clip(tmp_path / "v" / "other.mp4", 5, said="Mortgage rates were raised by the central bank.")
+    make_clip(
+        tmp_path / "v" / "other.mp4", 5, said="Mortgage rates were raised by the central bank."
+    )
     make_clip(tmp_path / "v" / "plain.mp4", 6)
     with Engine.open(index) as engine:
         engine.index([tmp_path / "v"])

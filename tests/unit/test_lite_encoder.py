@@ -67,7 +67,9 @@ def test_close_in_meaning_is_close_in_space(encoder: LiteEncoder) -> None:
         return float((encoder.query(query).vectors["text"] @ tokens.T).max(axis=1).mean())
 
     text = "The ship leaves the port early in the morning."
-    assert score("a boat departs the harbour at dawn", text) > score("how to bake bread", text) + 0.1
+    assert (
+        score("a boat departs the harbour at dawn", text) > score("how to bake bread", text) + 0.1
+    )
 
 
 def test_tokens_have_unit_length_and_belong_to_their_words(encoder: LiteEncoder) -> None:
@@ -78,8 +80,8 @@ def test_tokens_have_unit_length_and_belong_to_their_words(encoder: LiteEncoder)
         np.dtype(np.int32)
     }
     assert words(tokens, SPOKEN) == [
-        *"Hello world the ferry leaves at dawn".split(),
-        *"It s unbelievable naïve café owners".split(),
+        *["Hello", "world", "the", "ferry", "leaves", "at", "dawn"],
+        *["It", "s", "unbelievable", "naïve", "café", "owners"],
         "ferry",
     ]
     assert set(tokens.segment.tolist()) == {0, 2, 3}
@@ -88,14 +90,19 @@ def test_tokens_have_unit_length_and_belong_to_their_words(encoder: LiteEncoder)
 def test_punctuation_has_no_tokens(encoder: LiteEncoder) -> None:
     everything = encoder.texts({Modality.SPEECH: [Segment(string.punctuation)]})
     assert sum(len(t.vectors) for t in everything.values()) == 0
-    query = encoder.query("(hello), world?!")
-    assert query.texts == ("hello", "world")
+    assert encoder.query("(hello), world?!").texts == ("hello", "world")
+    assert encoder.query("“it\u2019s” – hello… ¿world?").texts == ("it", "s", "hello", "world")
     with pytest.raises(UsageError):
         encoder.query(string.punctuation)
 
 
 def test_nothing_to_say_is_no_tokens(encoder: LiteEncoder) -> None:
-    for parts in ({}, {Modality.SPEECH: []}, {Modality.OCR: [Segment(" ")]}):
+    nothing: list[dict[Modality, list[Segment]]] = [
+        {},
+        {Modality.SPEECH: []},
+        {Modality.OCR: [Segment(" ")]},
+    ]
+    for parts in nothing:
         assert not any(len(t.vectors) for t in encoder.texts(parts).values())
     segments, tokens = encoder.frames([])
     assert (segments, tokens.vectors.shape) == ((), (0, encoder.dim))
@@ -139,9 +146,7 @@ def test_frames_do_not_depend_on_batch_mates(encoder: LiteEncoder) -> None:
 
 def test_modalities_share_a_context_where_they_fit(encoder: LiteEncoder) -> None:
     both = encoder.texts({Modality.SPEECH: SPOKEN, Modality.OCR: SHOWN})
-    assert words(both[Modality.OCR], SHOWN) == [
-        *("Departure", "s", "06", "45", "Pier", "7")
-    ]
+    assert words(both[Modality.OCR], SHOWN) == [*("Departure", "s", "06", "45", "Pier", "7")]
     alone = speech(encoder, *SPOKEN)
     assert words(both[Modality.SPEECH], SPOKEN) == words(alone, SPOKEN)
     assert not np.array_equal(both[Modality.SPEECH].vectors, alone.vectors)

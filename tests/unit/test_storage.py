@@ -14,7 +14,14 @@ import lance
 import numpy as np
 import pytest
 
-from mmretrieve.datatypes import METADATA_PASSAGE, Modality, Passage, Probe, Segment, TokenEmbeddings
+from mmretrieve.datatypes import (
+    METADATA_PASSAGE,
+    Modality,
+    Passage,
+    Probe,
+    Segment,
+    TokenEmbeddings,
+)
 from mmretrieve.errors import IndexFormatError, IndexLockedError, IndexNotFoundError
 from mmretrieve.scoring.nulls import Nulls
 from mmretrieve.storage.folder import (
@@ -125,13 +132,17 @@ def test_cells_are_in_the_promised_order(folder: Path) -> None:
     commit(folder, [entry("b", "r1"), entry("a", "r2", seed=1)])
     commit(folder, [entry("c", "r3", seed=2)])
     cells = snapshot(folder).cells
-    keys = [*zip(cells.modality.tolist(), cells.video.tolist(), cells.passage.tolist(), strict=True)]
+    keys = [
+        *zip(cells.modality.tolist(), cells.video.tolist(), cells.passage.tolist(), strict=True)
+    ]
     assert keys == sorted(keys)
     assert np.diff(cells.offsets).tolist() == [3] * 9
     assert np.isnan(cells.start_s[cells.passage == METADATA_PASSAGE]).all()
 
 
-def test_the_manifest_is_replaced_in_one_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_manifest_is_replaced_in_one_step(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = (folder / "manifest.json").read_bytes()
 
     def fail(*_: object) -> None:
@@ -320,9 +331,8 @@ def test_the_lock_is_let_go_when_opening_fails(folder: Path) -> None:
     acquire_lock(folder).release()
 
 
-def test_many_small_updates_stay_small(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.filterwarnings("ignore:optimize.cleanup_older_than=0")
+def test_many_small_updates_stay_small(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """200 commits, optimised every 20 as runs of indexing do, against the same rows written once."""
     from datetime import timedelta
 

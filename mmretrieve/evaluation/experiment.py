@@ -1,0 +1,129 @@
+"""Several ways of searching, the same queries: run them, measure them, compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mmretrieve.errors import UsageError
+from mmretrieve.evaluation.intervals import Difference, Interval, bootstrap, compare
+from mmretrieve.evaluation.measures import Measure, per_query
+from mmretrieve.evaluation.queries import Query
+from mmretrieve.evaluation.trec import Qrels, Run
+
+ALL = "all"
+"""The group of all queries."""
+
+Search = Callable[[str], Mapping[str, float]]
+"""Query text -> document id -> score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One run on one group of queries; ``intervals`` in the order of the measures."""
+
+    tag: str
+    group: str
+    n_queries: int
+    intervals: tuple[Interval, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """One run minus another, over all queries; ``differences`` in the order of the measures."""
+
+    tag: str
+    against: str
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Runs by group: all queries first, then each query type by name. Every run but the first is
+    contrasted with the first."""
+
+    measures: tuple[Measure, ...]
+    rows: tuple[Row, ...]
+    contrasts: tuple[Contrast, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How qrels and run fit: judged queries, those of them that the run lacks, which score 0, and
+    queries of the run that nobody judged, which are ignored."""
+
+    n_judged: int
+    n_unanswered: int
+    n_unjudged: int
+
+
+def run_queries(tag: str, queries: Sequence[Query], search: Search) -> Run:
+    """Ask everything; a query without an answer is in the run with none.
+
+    Raises:
+        UsageError: a query that cannot be searched for, with file and line.
+    """
+    scores = {}
+    for query in queries:
+        try:
+            scores[query.query_id] = dict(search(query.text))
+        except UsageError as error:
+            raise UsageError(f"{query.where}: {error}") from error
+    return Run(tag, scores)
+
+
+def coverage(qrels: Qrels, run: Run) -> Coverage:
+    """Which queries qrels and run share.
+
+    Raises:
+        UsageError: none at all.
+    """
+    judged, answered = set(qrels.relevance), set(run.scores)
+    if not judged & answered:
+        raise UsageError(
+            f"run {run.tag!r} and the judgements share no query: ids like {min(answered, default='')!r} "
+            f"and {min(judged, default='')!r}"
+        )
+    return Coverage(len(judged), len(judged - answered), len(answered - judged))
+
+
+def measure_runs(
+    qrels: Qrels,
+    runs: Sequence[Run],
+    measures: Sequence[Measure],
+    query_types: Mapping[str, str] | None = None,
+) -> Comparison:
+    """Means with bootstrap intervals, by query type and overall, and paired differences.
+
+    ``query_types``: query id -> type; queries without a type count in the overall group only.
+    """
+    groups = _groups(list(qrels.relevance), query_types or {})
+    rows, contrasts = [], []
+    first: list[list[float]] | None = None
+    for run in runs:
+        found = per_query(qrels, run, measures)
+        for group, members in groups.items():
+            columns = _columns([found[q] for q in members], len(measures))
+            rows.append(Row(run.tag, group, len(members), tuple(bootstrap(c) for c in columns)))
+        columns = _columns(list(found.values()), len(measures))
+        if first is None:
+            first = columns
+            continue
+        differences = tuple(compare(a, b) for a, b in zip(columns, first, strict=True))
+        contrasts.append(Contrast(run.tag, runs[0].tag, differences))
+    order = {group: number for number, group in enumerate(groups)}
+    rows.sort(key=lambda row: order[row.group])
+    return Comparison(tuple(measures), tuple(rows), tuple(contrasts))
+
+
+def _groups(query_ids: Sequence[str], types: Mapping[str, str]) -> dict[str, list[str]]:
+    """All queries first; the types only where there is more than one."""
+    groups = {ALL: list(query_ids)}
+    names = sorted({types[q] for q in query_ids if types.get(q)} - {ALL})
+    if len(names) > 1 or (names and any(not types.get(q) for q in query_ids)):
+        groups |= {name: [q for q in query_ids if types.get(q) == name] for name in names}
+    return groups
+
+
+def _columns(rows: Sequence[tuple[float, ...]], width: int) -> list[list[float]]:
+    return [[row[i] for row in rows] for i in range(width)]

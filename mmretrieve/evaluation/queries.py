@@ -1,0 +1,128 @@
+"""Queries beside a folder of videos: ``queries.jsonl``, and which videos their answers are.
+
+One JSON object a line::
+
+    {"query_id": "7", "query": "a red balloon", "query_type": "frames", "relevant": ["park.mp4"]}
+
+``query_type`` may be left out. ``relevant`` names files, paths (from the working directory, from the
+folder of ``queries.jsonl``, or the last parts of a path) or video ids.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from mmretrieve.errors import UsageError
+from mmretrieve.evaluation.trec import Line, Qrels, lines
+
+FILE_NAME = "queries.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query with its known answers. ``relevant`` as written in the file; ``query_type`` is empty
+    where there is none; ``where`` is the place in the file, for messages."""
+
+    query_id: str
+    text: str
+    query_type: str
+    relevant: tuple[str, ...]
+    where: str
+
+
+def read_queries(path: Path) -> tuple[Query, ...]:
+    """The queries of a file, or of ``queries.jsonl`` in a folder.
+
+    Raises:
+        UsageError: not JSON, a field that is missing or of the wrong kind, a query id used twice,
+            no query at all; with file and line.
+    """
+    file = path / FILE_NAME if path.is_dir() else path
+    found: dict[str, Query] = {}
+    for line in lines(file):
+        query = _query(line)
+        if query.query_id in found:
+            first = found[query.query_id].where
+            raise UsageError(f"{line.where}: query id {query.query_id!r} was used at {first}")
+        found[query.query_id] = query
+    if not found:
+        raise UsageError(f"{file}: no query in it: expected one JSON object a line")
+    return tuple(found.values())
+
+
+def judge(queries: Sequence[Query], paths: Mapping[str, str], folder: Path) -> Qrels:
+    """Judgements of video ids: every video that a query names is relevant (1).
+
+    ``paths``: video id -> path as indexed; ``folder``: where ``queries.jsonl`` lies.
+
+    Raises:
+        UsageError: a name that fits no video, or several; with file and line.
+    """
+    relevance = {}
+    for query in queries:
+        found = (_resolve(name, paths, folder, query.where) for name in query.relevant)
+        relevance[query.query_id] = dict.fromkeys(found, 1)
+    return Qrels(relevance)
+
+
+def _query(line: Line) -> Query:
+    try:
+        record = json.loads(line.text)
+    except ValueError as error:
+        raise UsageError(f"{line.where}: not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise UsageError(f"{line.where}: expected a JSON object with query_id, query and relevant")
+    relevant = record.get("relevant")
+    if not isinstance(relevant, list) or not relevant:
+        raise UsageError(f'{line.where}: "relevant": expected a list of at least one video')
+    return Query(
+        query_id=_readable(_text(record, "query_id", line.where)),
+        text=_readable(_text(record, "query", line.where)),
+        query_type=_text(record, "query_type", line.where) if record.get("query_type") else "",
+        relevant=tuple(_text({"relevant": name}, "relevant", line.where) for name in relevant),
+        where=line.where,
+    )
+
+
+def _text(record: dict[str, Any], field: str, where: str) -> str:
+    value = record.get(field)
+    if field == "query_id" and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str) or not value.strip():
+        shown = json.dumps(value) if field in record else "nothing"
+        raise UsageError(f'{where}: "{field}": expected text, found {shown}')
+    return value.strip()
+
+
+def _readable(text: str) -> str:
+    """Without halves of characters, which JSON can hold and no file; a path keeps them, since they
+    stand for the bytes of a name that is not UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _resolve(name: str, paths: Mapping[str, str], folder: Path, where: str) -> str:
+    if name in paths:
+        return name
+    absolute = {os.path.normpath(base / name) for base in (Path.cwd(), folder.absolute())}
+    found = [key for key, path in paths.items() if os.path.normpath(path) in absolute]
+    found = found or [key for key, path in paths.items() if _ends_with(path, name)]
+    if not found:
+        raise UsageError(
+            f"{where}: no video of the index fits {name!r}: `mmretrieve ls` shows them all"
+        )
+    if len(found) > 1:
+        shown = ", ".join(paths[key] for key in found[:3])
+        raise UsageError(
+            f"{where}: {name!r} fits {len(found)} videos ({shown}): give more of the path"
+        )
+    return found[0]
+
+
+def _ends_with(path: str, name: str) -> bool:
+    whole, end = PurePath(path).parts, PurePath(name).parts
+    return bool(end) and whole[-len(end) :] == end
