@@ -30,7 +30,10 @@ QUERIES = (
     "permission denied publickey",
     "overnight train to Madrid",
 )
-TERMINAL_QUERIES = ("how bees tell each other where to fly", "quarterly results of the shipping company")
+TERMINAL_QUERIES = (
+    "how bees tell each other where to fly",
+    "quarterly results of the shipping company",
+)
 
 
 def words(hit: Hit) -> list[tuple[str, Modality, float]]:
@@ -57,7 +60,9 @@ def draw_answer(axes: Sequence[Any], query: str, hit: Hit) -> None:
     picture.set_title(f"{Path(hit.video.path).name}, {when}", fontsize=8, color="#444444")
     picture.axis("off")
     rows = words(hit)
-    bars.barh([w for w, _, _ in rows], [v for _, _, v in rows], color=[COLOURS[m] for _, m, _ in rows])
+    bars.barh(
+        [w for w, _, _ in rows], [v for _, _, v in rows], color=[COLOURS[m] for _, m, _ in rows]
+    )
     bars.invert_yaxis()
     bars.set_title(f"“{query}”   {hit.score:.2f}", fontsize=9, loc="left", weight="bold")
     bars.tick_params(labelsize=8)
@@ -92,8 +97,23 @@ def terminal_picture(index: Path, path: Path) -> None:
     console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True)
     for query in TERMINAL_QUERIES:
         console.print(Text.assemble(("$ ", "dim"), (f'mmretrieve query "{query}" -k 2', "bold")))
-        command = [sys.executable, "-m", "mmretrieve.cli", "query", query, "-k", "2", "--format", "table"]
-        environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "100", "MMRETRIEVE_INDEX": str(index)}
+        command = [
+            sys.executable,
+            "-m",
+            "mmretrieve.cli",
+            "query",
+            query,
+            "-k",
+            "2",
+            "--format",
+            "table",
+        ]
+        environment = {
+            **os.environ,
+            "FORCE_COLOR": "1",
+            "COLUMNS": "100",
+            "MMRETRIEVE_INDEX": str(index),
+        }
         run = subprocess.run(
             command, capture_output=True, text=True, env=environment, check=True, cwd=clips_folder()
         )

@@ -146,12 +146,14 @@ class TokenEmbeddings:
 class QueryTokens:
     """A query as the scorer sees it. ``vectors``: space name -> ``(n_query_tokens, dim)`` float32,
     rows of unit length; ``texts``: what each token stands for; ``word``: ``(n_query_tokens,)``
-    int32, index of the word of the query that the token is part of."""
+    int32, index of the word of the query that the token is part of; ``n_dropped``: tokens beyond
+    what the encoder takes, which do not take part."""
 
     text: str
     vectors: Mapping[str, NDArray[np.float32]]
     texts: tuple[str, ...]
     word: NDArray[np.int32]
+    n_dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ class Stage(StrEnum):
     VISUAL = "visual"
     FRAMES = "frames"
     TEXT = "text"
-    WRITE = "write"
 
 
 class Outcome(StrEnum):

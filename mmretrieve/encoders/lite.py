@@ -24,6 +24,7 @@ from mmretrieve.encoders.weights import SHA256
 from mmretrieve.errors import UsageError
 
 MAX_QUERY_TOKENS = 64
+MAX_QUERY_CHARS = 100_000
 CONTEXT_ORDER = (Modality.METADATA, Modality.OCR, Modality.SPEECH)
 
 
@@ -54,13 +55,9 @@ class LiteEncoder:
         """
         if not text.strip():
             raise UsageError("the query is empty: give at least one word")
-        encoding = self._text.tokenize(text[: 64 * MAX_QUERY_TOKENS])
-        usable = [
-            i
-            for i, t in enumerate(encoding.tokens[: MAX_PIECES - 2])
-            if t != "[UNK]" and not _is_mark(t)
-        ]
-        usable = usable[:MAX_QUERY_TOKENS]
+        encoding = self._text.tokenize(text[:MAX_QUERY_CHARS])
+        known = [i for i, t in enumerate(encoding.tokens) if t != "[UNK]" and not _is_mark(t)]
+        usable = [i for i in known if i < MAX_PIECES - 2][:MAX_QUERY_TOKENS]
         if not usable:
             raise UsageError(
                 f"no word in the query {text[:40]!r} is known to the text encoder: use letters"
@@ -68,9 +65,8 @@ class LiteEncoder:
         last = usable[-1] + 1
         vectors = self._text.project(self._text.hidden(encoding.ids[:last]))[usable]
         words = np.array([encoding.word_ids[i] for i in usable], np.int32)
-        return QueryTokens(
-            text, {"text": vectors}, tuple(encoding.tokens[i] for i in usable), words
-        )
+        texts = tuple(encoding.tokens[i] for i in usable)
+        return QueryTokens(text, {"text": vectors}, texts, words, len(known) - len(usable))
 
     def texts(self, parts: Mapping[Modality, Sequence[Segment]]) -> dict[Modality, TokenEmbeddings]:
         """Tokens of a passage's text modalities, in one context if all fit, else each on its own."""

@@ -104,6 +104,7 @@ class Searcher:
             n_videos_searched=len(np.unique(self._snapshot.cells.video[keep])),
             n_tokens_searched=int(np.diff(self._snapshot.cells.offsets)[keep].sum()),
             took_s=time.perf_counter() - start,
+            notes=_notes(query),
         )
 
     def explain(self, text: str, video: int, at_s: float | None, scoring: Scoring) -> Hit | None:
@@ -206,6 +207,12 @@ class Searcher:
         ranking = rank(scan, scoring)
         best = float(ranking.scores[ranking.order[0]]) if len(ranking.order) else 0.0
         return len(scan.query.texts), best
+
+
+def _notes(query: QueryTokens) -> tuple[str, ...]:
+    if not query.n_dropped:
+        return ()
+    return (f"the query is long: its last {query.n_dropped} tokens were left out",)
 
 
 def _mean_similarities(ranking: Ranking, document: int) -> dict[Modality, float]:

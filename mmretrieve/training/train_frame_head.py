@@ -99,7 +99,7 @@ class Trainer:
         dropped = functional.dropout(features, self.recipe.dropout)
         mapped = self.linear(dropped).view(len(features), -1, 128)
         seen = functional.normalize(mapped, dim=-1)
-        blend = self.recipe.blend
+        blend = self.recipe.training_blend
         names = torch.from_numpy(named)[:, None]
         return functional.normalize((1 - blend) * seen + blend * names, dim=-1)
 
@@ -180,7 +180,12 @@ def write_head(
     from safetensors.numpy import save_file
 
     weight, bias = linear
-    tensors: dict[str, NDArray[Any]] = {"weight": weight, "bias": bias, "class_vectors": names}
+    # safetensors writes memory as it lies: a transposed view would be stored wrongly.
+    tensors: dict[str, NDArray[Any]] = {
+        "weight": np.ascontiguousarray(weight),
+        "bias": np.ascontiguousarray(bias),
+        "class_vectors": np.ascontiguousarray(names),
+    }
     digests = {
         name: hashlib.sha256(weight_path(name).read_bytes()).hexdigest()
         for name in (BACKBONE_FILE, CLASSES_FILE, "text_projection.safetensors")

@@ -18,7 +18,9 @@ pytestmark = [
 
 
 def test_the_shipped_file_computes_what_torch_computes() -> None:
-    grid, logits, batch = largest_differences(load_network(), weight_path("efficientnet_lite2.onnx"))
+    grid, logits, batch = largest_differences(
+        load_network(), weight_path("efficientnet_lite2.onnx")
+    )
     assert grid < 1e-3
     assert logits < 1e-3
     assert batch == 0.0
