@@ -19,6 +19,19 @@ from mmretrieve.storage.records import FileRecord, Thumbnail, VideoRecord
 from mmretrieve.storage.schema import file_record, passage_record, video_record
 
 _RETRIES = 5
+DETAILS_IN_MEMORY_TOKENS = 1_000_000
+"""Up to here what tokens stand for is kept in memory: a look-up takes a tenth of one on disk."""
+_DETAILS = [
+    "passage",
+    "modality",
+    "start_s",
+    "end_s",
+    "source",
+    "segments",
+    "token_segment",
+    "char_start",
+    "char_end",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +91,7 @@ class Snapshot:
             self._open()
         self.paths = _paths(self.videos, self.files)
         self._cells: Cells | None = None
+        self._details: pa.Table | None = None
         self._vectors = np.empty((0, self.manifest.dim), np.float32)
 
     @property
@@ -117,12 +131,15 @@ class Snapshot:
         """Cell number -> what its tokens stand for."""
         wanted = sorted(set(cells))
         rows = [int(self.cells.row[cell]) for cell in wanted]
-        columns = [
-            "passage", "modality", "start_s", "end_s", "source", "segments",
-            "token_segment", "char_start", "char_end",
-        ]  # fmt: skip
-        table = self._passages.take(rows, columns=columns).to_pylist() if rows else []
-        return {cell: _detail(row) for cell, row in zip(wanted, table, strict=True)}
+        found = self._detail_rows(rows).to_pylist() if rows else []
+        return {cell: _detail(row) for cell, row in zip(wanted, found, strict=True)}
+
+    def _detail_rows(self, rows: list[int]) -> pa.Table:
+        if self._details is None and len(self.vectors) <= DETAILS_IN_MEMORY_TOKENS:
+            self._details = self._passages.to_table(columns=_DETAILS).combine_chunks()
+        if self._details is not None:
+            return self._details.take(rows)
+        return self._passages.take(rows, columns=_DETAILS)
 
     def texts(self, cells: NDArray[np.int64]) -> list[str]:
         """The text of each of the cells."""
