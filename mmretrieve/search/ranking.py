@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,11 +53,10 @@ class Ranking:
     def above_chance(self, document: int) -> Array:
         """``(n_tokens,)``: how far each query token got above chance in any weighted modality, in
         units of the scale."""
-        linear = evidence(
-            self.similarity[[document]], self.calibration, replace(self.scoring, power=1)
-        )
-        usable = self.scoring.weight_vector[:, None] > 0
-        return np.asarray(np.where(usable, linear[0], -np.inf).max(axis=0), np.float32)
+        above = self.similarity[document] - self.calibration.null
+        usable = self.scoring.weight_vector > 0
+        reached: Array = (above[usable] / self.calibration.scale[usable, None]).max(axis=0)
+        return reached
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@ time that ``lancedb`` takes; both read the same tables."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,11 +84,11 @@ class Snapshot:
         self.folder = folder
         self.manifest = manifest
         self.version = 0
-        self._files_version = 0
+        self._manifests = _manifests(folder)
         self.videos: tuple[VideoRecord, ...] = ()
         self.files: tuple[FileRecord, ...] = ()
         self._passages: Any = None
-        if _was_written(folder):
+        if self._manifests["videos"]:
             self._open()
         self.paths = _paths(self.videos, self.files)
         self._cells: Cells | None = None
@@ -109,10 +110,7 @@ class Snapshot:
 
     def is_current(self) -> bool:
         """Whether no newer state was committed since."""
-        if not self.version:
-            return not _was_written(self.folder)
-        seen = {"videos": self.version, "files": self._files_version}
-        return all(_dataset(self.folder, n).latest_version == v for n, v in seen.items())
+        return _manifests(self.folder) == self._manifests
 
     def unmarked_revisions(self) -> set[tuple[str, str]]:
         """(video_id, revision) of stored passages that no video row names: left by a crash, or
@@ -168,7 +166,6 @@ class Snapshot:
         self.videos = tuple(sorted(records, key=lambda v: v.video_id))
         self.files = tuple(file_record(row) for row in files.to_table().to_pylist())
         self.version = videos.version
-        self._files_version = files.version
 
     def _load_tokens(self) -> Cells:
         if self._passages is None:
@@ -190,9 +187,17 @@ class Snapshot:
         return _cells({k: v[order] for k, v in columns.items()}, lengths, order)
 
 
-def _was_written(folder: Path) -> bool:
-    """Whether there are tables. A crash while they are made leaves a folder without a version."""
-    return any((folder / "lance" / "videos.lance" / "_versions").glob("*.manifest"))
+def _manifests(folder: Path) -> dict[str, frozenset[str]]:
+    """Table -> names of its version files, which say at the cost of a listing whether anything was
+    committed; empty for a table that is not there, or only half made when a crash came."""
+    found = {}
+    for table in ("videos", "files"):
+        try:
+            names = os.listdir(folder / "lance" / f"{table}.lance" / "_versions")  # noqa: PTH208 - ten times as fast
+        except OSError:
+            names = []
+        found[table] = frozenset(name for name in names if name.endswith(".manifest"))
+    return found
 
 
 def _dataset(folder: Path, name: str) -> Any:
