@@ -7,8 +7,8 @@ Needs ``torch``, ``onnx``, ``onnxruntime``, ``efficientnet-lite-pytorch`` and
 
 Input ``images`` (n, 3, 260, 260) float32, RGB, ``(x - 127) / 128``. Outputs ``grid`` (n, 1280, 9, 9)
 float32, the activated features of the last convolution before pooling (0 to 6), and ``logits``
-(n, 1000) float32 of the ImageNet classes. Weights are stored in half precision when ``--half`` is
-given; the arithmetic stays in single precision.
+(n, 1000) float32 of the ImageNet classes. Storing the weights as float16 was tried: features then
+differ by up to 0.05.
 """
 
 from __future__ import annotations
@@ -74,24 +74,6 @@ def export(network: Any) -> Any:
     return onnx.load_from_string(buffer.getvalue())
 
 
-def store_in_half(model: Any) -> Any:
-    """Store float32 weights of more than 64 numbers as float16 and cast them back when loading."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    casts = []
-    for tensor in model.graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or values.size <= 64:
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
-        casts.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    return model
-
-
 def session_of(path: Path, threads: int) -> Any:
     """Open an ONNX file on the CPU with a fixed number of threads."""
     import onnxruntime as ort
@@ -144,13 +126,10 @@ def main() -> None:
     """Convert, verify and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--output", type=Path, default=_OUTPUT)
-    parser.add_argument("--half", action="store_true", help="store the weights as float16")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     network = load_network()
     model = export(network)
-    if arguments.half:
-        model = store_in_half(model)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     content = model.SerializeToString()
     arguments.output.write_bytes(content)
@@ -170,7 +149,7 @@ def main() -> None:
             threads,
             milliseconds_per_frame(arguments.output, threads),
         )
-    if not arguments.half and max(grid, logits) > _TOLERANCE:
+    if max(grid, logits) > _TOLERANCE:
         raise SystemExit(f"the ONNX file differs from torch by more than {_TOLERANCE}")
 
 
