@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,7 @@ BATCH_FILES = 16
 BATCH_S = 15.0
 """A batch is committed when it has so many files, or when its oldest result is so old."""
 TELL_EVERY_S = 1.0
+_NO_SIDECARS = signature(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class IndexRun:
         self._results: list[FileResult] = []
         self._warnings: list[str] = []
         self._n_pruned = 0
+        self._turns: dict[int, threading.Lock] = {}
         self._claims: dict[str, threading.Lock] = {}
 
     def run(
@@ -100,6 +102,8 @@ class IndexRun:
         snapshot = Snapshot(self._folder, self._manifest)
         known = {file.path: file for file in snapshot.files}
         todo = [t for f in found if (t := self._todo(f, known)) is not None]
+        # A copy with nothing beside it is served by one that has subtitles, so those come first.
+        todo.sort(key=lambda t: t.state.sidecars == _NO_SIDECARS)
         gone = self._gone(roots, found, known) if self._options.prune else []
         interrupted = False
         if self._options.dry_run:
@@ -217,11 +221,10 @@ class IndexRun:
     ) -> _Done:
         start = time.perf_counter()
         try:
-            video_id = fingerprint(item.found.path)
+            video_id, claim = self._claim(item.found)
             hashed_s = time.perf_counter() - start
             state = _with(item.state, video_id=video_id)
-            # Of files with the same bytes the others wait for the first.
-            with self._claims.setdefault(video_id, threading.Lock()):
+            with claim:
                 twins = [f for f in states.get(video_id, ()) if self._serves(f, state)]
                 if twins and video_id in indexed:
                     return _Done(_result(item, _kinship(twins, state)), state)
@@ -246,10 +249,27 @@ class IndexRun:
         )
         return _Done(result, state, made.entry)
 
+    @contextmanager
+    def _held(self, lock: threading.Lock) -> Iterator[None]:
+        """Release at the end a lock that is held already."""
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _claim(self, found: FoundFile) -> tuple[str, AbstractContextManager[None]]:
+        """The file's fingerprint, and the claim to it: of files with the same bytes the others wait
+        for the one whose turn came first."""
+        with self._turns.setdefault(found.size_bytes, threading.Lock()):
+            video_id = fingerprint(found.path)
+            lock = self._claims.setdefault(video_id, threading.Lock())
+            lock.acquire()
+        return video_id, self._held(lock)
+
     def _serves(self, other: FileRecord, state: FileRecord) -> bool:
         """Whether what was indexed from ``other``, which has the same bytes, holds for ``state``. A
         copy with nothing beside it adds nothing to a file that has subtitles."""
-        bare = state.sidecars == signature(()) and state.path != other.path
+        bare = state.sidecars == _NO_SIDECARS and state.path != other.path
         beside = other.sidecars == state.sidecars or (bare and Path(other.path).exists())
         return beside and other.settings_key == state.settings_key
 
