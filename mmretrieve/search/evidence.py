@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmretrieve.datatypes import MODALITIES, Evidence
+from mmretrieve.datatypes import MODALITIES, Evidence, QueryTokens
 from mmretrieve.search.ranking import Ranking
 from mmretrieve.storage.reader import CellDetail, Snapshot
 from mmretrieve.words import FUNCTION_WORDS
@@ -56,20 +56,22 @@ def describe(
     )
 
 
-def unmatched_words(ranking: Ranking, document: int) -> tuple[str, ...]:
-    """Words of the query, without function words, that nothing in the document matched."""
+def content_words(query: QueryTokens) -> tuple[tuple[str, NDArray[np.bool_]], ...]:
+    """The words of a query that are no function words, each with the mask of its tokens."""
+    masks = (query.word == word for word in dict.fromkeys(query.word.tolist()))
+    words = ((_word_text(query.texts, mine), mine) for mine in masks)
+    return tuple((t, m) for t, m in words if t not in FUNCTION_WORDS and t.isalnum())
+
+
+def unmatched_words(
+    ranking: Ranking, document: int, words: Sequence[tuple[str, NDArray[np.bool_]]]
+) -> tuple[str, ...]:
+    """Those of ``words`` (:func:`content_words`) that nothing in the document matched."""
     reached = ranking.above_chance(document)
-    words = ranking.query.word
-    missing = []
-    for word in dict.fromkeys(words.tolist()):
-        mine = words == word
-        text = word_text(ranking.query.texts, mine)
-        if text not in FUNCTION_WORDS and text.isalnum() and reached[mine].max() < UNMATCHED_BELOW:
-            missing.append(text)
-    return tuple(missing)
+    return tuple(text for text, mine in words if reached[mine].max() < UNMATCHED_BELOW)
 
 
-def word_text(texts: Sequence[str], mine: NDArray[np.bool_]) -> str:
+def _word_text(texts: Sequence[str], mine: NDArray[np.bool_]) -> str:
     """Word pieces put together again."""
     return "".join(texts[i].removeprefix("##") for i in np.flatnonzero(mine).tolist())
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmretrieve.datatypes import (
     MODALITIES,
     ConfidenceLabel,
+    Evidence,
     Filter,
     GroupBy,
     Hit,
@@ -23,12 +24,12 @@ from mmretrieve.datatypes import (
 from mmretrieve.errors import UsageError
 from mmretrieve.scoring.aggregation import Scoring
 from mmretrieve.scoring.nulls import Nulls, estimate, null_queries
-from mmretrieve.search.evidence import Win, describe, unmatched_words, wins
+from mmretrieve.search.evidence import Win, content_words, describe, unmatched_words, wins
 from mmretrieve.search.filters import keep_cells
 from mmretrieve.search.moments import best_passage, group_passages, moment
 from mmretrieve.search.ranking import Ranker, Ranking
 from mmretrieve.search.token_index import ExactTokenIndex
-from mmretrieve.storage.reader import CellDetail, Snapshot
+from mmretrieve.storage.reader import Snapshot
 
 MAX_K = 10_000
 _LABELS = list(ConfidenceLabel)
@@ -137,17 +138,16 @@ class Searcher:
         self, answers: Sequence[_Answer], ranking: Ranking, passages: Ranking, nulls: Nulls
     ) -> list[Hit]:
         inside = [[self._wins(passages, d) for d in answer.moments] for answer in answers]
-        scored = (
-            [found[0] for found in inside]
-            if ranking is passages
-            else [self._wins(ranking, answer.scored) for answer in answers]
-        )
+        scored = [] if ranking is passages else [self._wins(ranking, a.scored) for a in answers]
         every = [*scored, *(one for found in inside for one in found)]
         details = self._snapshot.details(sorted({win.cell for found in every for win in found}))
+        nearby = [[describe(found, passages, details) for found in one] for one in inside]
+        own = [describe(w, ranking, details) for w in scored] or [around[0] for around in nearby]
+        words = content_words(ranking.query)
         return [
-            self._hit(rank, answer.scored, ranking, passages, won, around, details, nulls)
-            for rank, (answer, won, around) in enumerate(
-                zip(answers, scored, inside, strict=True), 1
+            self._hit(rank, answer.scored, ranking, evidence, around, nulls, words)
+            for rank, (answer, evidence, around) in enumerate(
+                zip(answers, own, nearby, strict=True), 1
             )
         ]
 
@@ -156,25 +156,23 @@ class Searcher:
         rank: int,
         document: int,
         ranking: Ranking,
-        passages: Ranking,
-        won: Sequence[Win],
-        around: Sequence[Sequence[Win]],
-        details: dict[int, CellDetail],
+        evidence: tuple[Evidence, ...],
+        nearby: Sequence[Sequence[Evidence]],
         nulls: Nulls,
+        words: Sequence[tuple[str, NDArray[np.bool_]]],
     ) -> Hit:
         video = self._snapshot.videos[int(ranking.documents.video[document])]
         score = float(ranking.scores[document])
-        nearby = [e for found in around for e in describe(found, passages, details)]
         path = self._snapshot.paths[video.video_id]
         return Hit(
             rank=rank,
             video=VideoRef(video.video_id, path, video.title, video.duration_s),
-            moment=moment(nearby, score, video.duration_s),
+            moment=moment([e for found in nearby for e in found], score, video.duration_s),
             score=score,
             confidence=nulls.confidence(score, len(ranking.query.texts)),
             modalities=_mean_similarities(ranking, document),
-            evidence=describe(won, ranking, details),
-            unmatched=unmatched_words(ranking, document),
+            evidence=evidence,
+            unmatched=unmatched_words(ranking, document, words),
         )
 
     def _wins(self, ranking: Ranking, document: int) -> list[Win]:
