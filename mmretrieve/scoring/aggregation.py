@@ -132,6 +132,13 @@ def contributions(values: Array, scoring: Scoring) -> Array:
 
 def aggregate(values: Array, scoring: Scoring) -> Array:
     """``(n_docs,)`` scores; ``-inf`` for a document with none of the weighted modalities."""
+    if (
+        scoring.aggregation is Aggregation.TOKEN_MAX
+    ):  # the sum of contributions, without their table
+        weights = scoring.weight_vector
+        used = weights > 0
+        best = (values[:, used] * weights[used, None]).max(axis=1)
+        return np.asarray(best.mean(axis=1), np.float32)
     has_any = (np.isfinite(values[:, :, :1]) & (scoring.weight_vector[:, None] > 0)).any(
         axis=(1, 2)
     )
