@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -221,10 +221,9 @@ class IndexRun:
     ) -> _Done:
         start = time.perf_counter()
         try:
-            video_id, claim = self._claim(item.found)
-            hashed_s = time.perf_counter() - start
-            state = _with(item.state, video_id=video_id)
-            with claim:
+            with self._claimed(item.found) as video_id:
+                hashed_s = time.perf_counter() - start
+                state = _with(item.state, video_id=video_id)
                 twins = [f for f in states.get(video_id, ()) if self._serves(f, state)]
                 if twins and video_id in indexed:
                     return _Done(_result(item, _kinship(twins, state)), state)
@@ -250,21 +249,17 @@ class IndexRun:
         return _Done(result, state, made.entry)
 
     @contextmanager
-    def _held(self, lock: threading.Lock) -> Iterator[None]:
-        """Release at the end a lock that is held already."""
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def _claim(self, found: FoundFile) -> tuple[str, AbstractContextManager[None]]:
-        """The file's fingerprint, and the claim to it: of files with the same bytes the others wait
-        for the one whose turn came first."""
+    def _claimed(self, found: FoundFile) -> Iterator[str]:
+        """The file's fingerprint, and the claim to it until the end: of files with the same bytes
+        the others wait for the one whose turn came first."""
         with self._turns.setdefault(found.size_bytes, threading.Lock()):
             video_id = fingerprint(found.path)
-            lock = self._claims.setdefault(video_id, threading.Lock())
-            lock.acquire()
-        return video_id, self._held(lock)
+            claim = self._claims.setdefault(video_id, threading.Lock())
+            claim.acquire()
+        try:
+            yield video_id
+        finally:
+            claim.release()
 
     def _serves(self, other: FileRecord, state: FileRecord) -> bool:
         """Whether what was indexed from ``other``, which has the same bytes, holds for ``state``. A

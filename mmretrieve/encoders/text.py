@@ -52,8 +52,6 @@ class TextEncoder:
 
         The result for a text never depends on anything but the text.
         """
-        self._load()
-        assert self._tokenizer is not None
         encoding = self.tokenize(text)
         step = MAX_PIECES - _SPECIAL
         windows = [encoding.ids[i : i + step] for i in range(0, len(encoding.ids), step)]
