@@ -50,6 +50,19 @@ class Kernels(Protocol):
         """``(n_cells, nq)``: maxima over tokens ``begin[i] : begin[i] + count[i]``; -inf for none."""
         ...
 
+    def coded_maxima(
+        self,
+        codes: Codes,
+        book: Codebook,
+        sims: Floats,
+        query: Tokens8,
+        begin: Numbers,
+        count: NDArray[np.int32],
+    ) -> Floats:
+        """``(n_cells, nq)``: maxima over coded tokens; ``sims`` and ``query`` as in
+        :meth:`score_residuals`."""
+        ...
+
     def table(self, sims: Floats, rule: Rule, modality: int, floor: Floats, step: float) -> Bytes:
         """``(n, padded nq)`` uint8: values of similarities ``(n, nq)``, ``(value - floor) / step``
         rounded and clipped to 0..255; padding is 0."""

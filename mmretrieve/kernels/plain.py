@@ -52,6 +52,17 @@ class PlainKernels:
     ) -> Floats:
         return _maxima(lambda a, b: _dots(tokens, query, a, b), begin, count, len(query))
 
+    def coded_maxima(
+        self,
+        codes: Codes,
+        book: Codebook,
+        sims: Floats,
+        query: Tokens8,
+        begin: Numbers,
+        count: NDArray[np.int32],
+    ) -> Floats:
+        return _maxima(_coded(codes, book, sims, query), begin, count, len(query))
+
     def table(self, sims: Floats, rule: Rule, modality: int, floor: Floats, step: float) -> Bytes:
         out = np.zeros((len(sims), padded(sims.shape[1])), np.uint8)
         values = (values_of(sims, rule, modality) - floor) * np.float32(1 / step)
@@ -116,13 +127,7 @@ class PlainKernels:
             mine, book, near, query = codes[m], books[m], sims[m], queries[m]
             if mine is None or book is None or near is None or query is None:
                 return None
-            levels, scale = eight_bit_levels(book)
-
-            def of(a: int, b: int) -> Floats:
-                residual = Tokens8(levels[unpack(mine.residual[a:b])], np.full(b - a, scale))
-                return near[mine.centroid[a:b]] + _dots(residual, query, 0, b - a)
-
-            return of
+            return _coded(mine, book, near, query)
 
         found = _similarities(layout, similarity, rule, keep)
         return _chosen(
@@ -149,7 +154,7 @@ class PlainKernels:
             best[keep == 0] = 0
         if by_video:
             best = np.maximum.reduceat(best, layout.videos[:-1], axis=0)
-            return best.sum(axis=1, dtype=np.float32)
+            return np.asarray(best.sum(axis=1), np.float32)
         first = layout.videos[:-1]
         shared = np.repeat(
             np.where(layout.timeless[first, None] == 1, best[first], 0),
@@ -190,8 +195,18 @@ def eight_bit_levels(book: Codebook) -> tuple[NDArray[np.int8], np.float32]:
 def unpack(residual: Bytes) -> Bytes:
     """``(n, width)`` numbers of levels from ``(n, width / 4)`` bytes."""
     shifts = np.array([0, 2, 4, 6], np.uint8)
-    parts = (residual[:, :, None] >> shifts) & 3
-    return parts.reshape(len(residual), -1)
+    parts = (residual[:, :, None] >> shifts) & np.uint8(3)
+    return np.asarray(parts.reshape(len(residual), -1), np.uint8)
+
+
+def _coded(codes: Codes, book: Codebook, sims: Floats, query: Tokens8) -> Range:
+    levels, scale = eight_bit_levels(book)
+
+    def of(start: int, stop: int) -> Floats:
+        residual = Tokens8(levels[unpack(codes.residual[start:stop])], np.full(stop - start, scale))
+        return sims[codes.centroid[start:stop]] + _dots(residual, query, 0, stop - start)
+
+    return of
 
 
 def _dots(tokens: Tokens8, query: Tokens8, start: int, stop: int) -> Floats:
