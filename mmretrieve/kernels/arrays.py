@@ -102,7 +102,8 @@ class Rule:
 class ByteTables:
     """``values[m]`` ``(n_centroids, padded nq)`` uint8: a token of centroid ``c`` is worth
     ``floor[m, q] + step * values[m][c, q]`` to query token ``q``, the modality's weight included; None
-    for a modality without tokens. ``floor`` ``(n_modalities, nq)``."""
+    for a modality without tokens. ``floor`` ``(n_modalities, nq)``, the same in all modalities for
+    token-wise scores, which compare their bytes."""
 
     values: tuple[Bytes | None, ...]
     floor: Floats

@@ -28,7 +28,8 @@ class Kernels(Protocol):
     tokens. ``keep`` ``(n_cells,)`` uint8 says which cells take part (None: all), ``only`` which documents
     are scored (ascending numbers; None: all). A document without a cell that takes part in a modality of
     positive weight scores ``-inf``. A timed passage is a document when a cell of its own takes part, the
-    timeless one when none of its video's timed passages is.
+    timeless one when none of its video's timed passages is. Queries that documents are scored with
+    have at most 64 tokens, vectors a width of at most 1024.
     """
 
     @property
@@ -37,7 +38,22 @@ class Kernels(Protocol):
         ...
 
     def quantize(self, vectors: NDArray[np.float16] | Floats) -> Tokens8:
-        """``(n, dim)`` float16 or float32 to eight bits: ``rint(v * (127 / max|v|))`` for each row."""
+        """``(n, dim)`` float16 or float32 to eight bits: ``rint(v * (127 / max|v|))`` for each row.
+
+        Raises:
+            ValueError: a value that is not finite.
+        """
+        ...
+
+    def encode(
+        self,
+        vectors: NDArray[np.float16] | Floats,
+        centroid: NDArray[np.uint16],
+        book: Codebook,
+    ) -> Bytes:
+        """``(n, width / 4)``: for each dimension of ``(n, dim)`` vectors the level nearest to what is
+        left of it without its centroid, in units of the spread (ties: the lower level; no spread: the
+        level nearest to 0); packed as :class:`Codes` says."""
         ...
 
     def dots(self, tokens: Tokens8, query: Tokens8) -> Floats:
@@ -61,6 +77,10 @@ class Kernels(Protocol):
     ) -> Floats:
         """``(n_cells, nq)``: maxima over coded tokens; ``sims`` and ``query`` as in
         :meth:`score_residuals`."""
+        ...
+
+    def bounds(self, sims: Floats) -> Floats:
+        """``(2, nq)``: mean and maximum of each column of ``(n, nq)``, ``n`` being at least 1."""
         ...
 
     def table(self, sims: Floats, rule: Rule, modality: int, floor: Floats, step: float) -> Bytes:

@@ -24,6 +24,9 @@ from mmretrieve.kernels.base import Numbers
 from mmretrieve.scoring.aggregation import Calibration, aggregate, evidence
 
 _BLOCK_TOKENS = 1 << 15
+_TINY = np.float32(1e-30)
+"""Lengths below this are 0: their inverses would not be finite."""
+
 Range = Callable[[int, int], Floats]
 """Values ``(stop - start, nq)`` of tokens ``start:stop`` of one modality."""
 
@@ -34,12 +37,29 @@ class PlainKernels:
     name = "numpy"
 
     def quantize(self, vectors: NDArray[np.float16] | Floats) -> Tokens8:
-        rows = np.asarray(vectors, np.float32)
+        rows = _finite(vectors)
         largest = np.abs(rows).max(axis=1, initial=0)
-        factor = np.divide(127, largest, out=np.zeros_like(largest), where=largest > 0)
+        factor = np.divide(127, largest, out=np.zeros_like(largest), where=largest > _TINY)
         values = np.zeros((len(rows), -(-rows.shape[1] // 4) * 4), np.int8)
         values[:, : rows.shape[1]] = np.rint(rows * factor[:, None])
         return Tokens8(values, (largest / np.float32(127)).astype(np.float32))
+
+    def encode(
+        self,
+        vectors: NDArray[np.float16] | Floats,
+        centroid: NDArray[np.uint16],
+        book: Codebook,
+    ) -> Bytes:
+        rows, levels = _finite(vectors), halfway(book)
+        out = np.empty((len(rows), book.centroids.values.shape[1] // 4), np.uint8)
+        for start in range(0, len(rows), _BLOCK_TOKENS):
+            block, named = rows[start : start + _BLOCK_TOKENS], centroid[start:][:_BLOCK_TOKENS]
+            near = book.centroids.scales[named, None] * book.centroids.values[named]
+            rest = np.pad(block, ((0, 0), (0, near.shape[1] - block.shape[1]))) - near
+            level = ((rest * inverse_spread(book))[:, :, None] > levels).sum(axis=2, dtype=np.uint8)
+            parts = level.reshape(len(block), -1, 4) << np.array([0, 2, 4, 6], np.uint8)
+            out[start : start + _BLOCK_TOKENS] = parts.sum(axis=2, dtype=np.uint8)
+        return out
 
     def dots(self, tokens: Tokens8, query: Tokens8) -> Floats:
         out = np.empty((len(tokens), len(query)), np.float32)
@@ -62,6 +82,10 @@ class PlainKernels:
         count: NDArray[np.int32],
     ) -> Floats:
         return _maxima(_coded(codes, book, sims, query), begin, count, len(query))
+
+    def bounds(self, sims: Floats) -> Floats:
+        mean = sims.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return np.stack([mean, sims.max(axis=0)])
 
     def table(self, sims: Floats, rule: Rule, modality: int, floor: Floats, step: float) -> Bytes:
         out = np.zeros((len(sims), padded(sims.shape[1])), np.uint8)
@@ -192,6 +216,17 @@ def eight_bit_levels(book: Codebook) -> tuple[NDArray[np.int8], np.float32]:
     return np.rint(book.levels * (127 / largest)).astype(np.int8), np.float32(largest / 127)
 
 
+def halfway(book: Codebook) -> Floats:
+    """``(3,)``: what lies between two levels; a value above it is nearer to the upper one."""
+    return np.asarray((book.levels[1:] + book.levels[:-1]) * np.float32(0.5), np.float32)
+
+
+def inverse_spread(book: Codebook) -> Floats:
+    """``(width,)``; 0 where there is no spread, so that the level nearest to 0 is taken."""
+    spread = np.asarray(book.spread, np.float32)
+    return np.divide(1, spread, out=np.zeros_like(spread), where=spread > _TINY)
+
+
 def unpack(residual: Bytes) -> Bytes:
     """``(n, width)`` numbers of levels from ``(n, width / 4)`` bytes."""
     shifts = np.array([0, 2, 4, 6], np.uint8)
@@ -213,8 +248,15 @@ def _dots(tokens: Tokens8, query: Tokens8, start: int, stop: int) -> Floats:
     # Products of integers below 2^24 are exact in float32, and a matrix product of floats is fast.
     exact = np.float32 if tokens.values.shape[1] <= 1024 else np.float64
     products = tokens.values[start:stop].astype(exact) @ query.values.T.astype(exact)
-    scales = tokens.scales[start:stop, None] * query.scales
-    return (products.astype(np.float32) * scales).astype(np.float32)
+    scaled = products.astype(np.float32) * tokens.scales[start:stop, None]
+    return np.asarray(scaled * query.scales, np.float32)
+
+
+def _finite(vectors: NDArray[np.float16] | Floats) -> Floats:
+    rows = np.asarray(vectors, np.float32)
+    if not np.isfinite(rows).all():
+        raise ValueError("vectors: a value is not finite")
+    return rows
 
 
 def _maxima(of: Range, begin: Numbers, count: NDArray[np.int32], nq: int) -> Floats:

@@ -24,8 +24,7 @@ def byte_tables(kernels: Kernels, sims: Sequence[Floats | None], rule: Rule) -> 
     top = np.full((len(sims), nq), -np.inf, np.float32)
     for m, near in enumerate(sims):
         if near is not None:
-            bounds = np.stack([near.mean(axis=0), near.max(axis=0)])
-            low, top[m] = values_of(bounds, rule, m)
+            low, top[m] = values_of(kernels.bounds(near), rule, m)
             floor[m] = 0 if rule.scoring.centre else low
     present = [m for m, near in enumerate(sims) if near is not None]
     if present and rule.scoring.aggregation is Aggregation.TOKEN_MAX:

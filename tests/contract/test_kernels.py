@@ -8,7 +8,9 @@ import pytest
 from mmretrieve.datatypes import MODALITIES, Aggregation
 from mmretrieve.kernels.arrays import Codebook, Codes, Layout, Lists, Rule, Tokens8, padded
 from mmretrieve.kernels.base import Kernels
-from mmretrieve.kernels.plain import PlainKernels, eight_bit_levels, unpack
+from mmretrieve.kernels.choose import LEVELS, available
+from mmretrieve.kernels.choose import kernels as choose
+from mmretrieve.kernels.plain import eight_bit_levels, unpack
 from mmretrieve.kernels.tables import byte_tables
 from mmretrieve.scoring import reference
 from mmretrieve.scoring.aggregation import Calibration, Scoring
@@ -18,9 +20,12 @@ DIMS = (32, 128, 100, 64)
 """Widths of the modalities' tokens: they need not agree."""
 
 
-@pytest.fixture
-def kernels() -> Kernels:
-    return PlainKernels()
+@pytest.fixture(params=LEVELS)
+def kernels(request: pytest.FixtureRequest) -> Kernels:
+    """Every level that runs here, with more threads than most of the small inputs have videos."""
+    if request.param not in available():
+        pytest.skip(f"{request.param}: this processor or this build has not got it")
+    return choose(request.param, threads=3)
 
 
 def unit_rows(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:

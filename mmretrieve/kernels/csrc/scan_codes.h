@@ -1,0 +1,187 @@
+// Maxima over coded tokens: bytes of centroids, or similarities from residuals. Included inside the
+// namespace of a level.
+
+struct CodeInputs {
+    const Codes *codes;
+    const Tables &tables;
+    const Rule &rule;
+};
+
+// One row of bytes for all modalities (N = 1), or one for each.
+template <int G, int N> struct ByteMaxima {
+    Row<G> rows[N];
+    uint32_t present;
+
+    template <class Scan> void clear(const Scan &) {
+        present = 0;
+        for (Row<G> &row : rows) row.clear();
+    }
+
+    template <class Scan> void copy(const ByteMaxima &other, const Scan &) { *this = other; }
+};
+
+template <int G, int N> class CodeScan {
+  public:
+    typedef ByteMaxima<G, N> Best;
+
+    explicit CodeScan(const CodeInputs &inputs)
+        : n_modalities(inputs.rule.n_modalities), inputs_(inputs) {
+        const Rule &rule = inputs.rule;
+        for (int m = 0; m < n_modalities; ++m) {
+            used[m] = inputs.codes[m].centroid && inputs.tables.of[m].n > 0 && rule.weights[m] > 0;
+            n_tokens[m] = inputs.codes[m].n;
+            floor_[m] = 0;
+            for (int q = 0; q < rule.nq; ++q) floor_[m] += inputs.tables.floor[m * rule.nq + q];
+        }
+    }
+
+    void cell(int m, int64_t begin, int64_t count, Best &best) {
+        const uint16_t *code = inputs_.codes[m].centroid + begin, *end = code + count;
+        const uint8_t *table = inputs_.tables.of[m].values;
+        const uint32_t last = static_cast<uint32_t>(inputs_.tables.of[m].n - 1);
+        uint32_t beyond = 0;
+        Row<G> row = best.rows[N == 1 ? 0 : m];
+        for (; code != end; ++code) {
+            const uint32_t c = *code < last ? *code : last;
+            beyond |= c ^ *code;
+            row.larger(table + std::size_t{c} * (G * 16));
+        }
+        if (beyond) throw Invalid("codes: a centroid beyond the table");
+        best.rows[N == 1 ? 0 : m] = row;
+        best.present |= 1u << m;
+    }
+
+    float finish(const Best &best) const {
+        if (N == 1) {
+            int m = 0; // the floors of all modalities that take part are the same
+            while (!(best.present >> m & 1)) ++m;
+            return mean(best.rows[0], m);
+        }
+        Means means;
+        for (int m = 0; m < n_modalities; ++m)
+            if (best.present >> m & 1)
+                means.add(mean(best.rows[m], m) / inputs_.rule.weights[m], inputs_.rule.weights[m]);
+        return means.score(inputs_.rule.how);
+    }
+
+    const int n_modalities;
+    bool used[kModalities];
+    int64_t n_tokens[kModalities];
+
+  private:
+    float mean(const Row<G> &row, int m) const {
+        return (floor_[m] + inputs_.tables.step * static_cast<float>(row.sum())) /
+               static_cast<float>(inputs_.rule.nq);
+    }
+
+    const CodeInputs &inputs_;
+    float floor_[kModalities];
+};
+
+template <int G>
+void score_codes_of(int threads, const Layout &layout, const Choice &choice,
+                    const CodeInputs &inputs, float *out) {
+    const bool by_video = inputs.rule.by_video;
+    if (inputs.rule.how == kTokenMax)
+        score_documents<CodeScan<G, 1>>(threads, layout, choice, by_video, inputs, out);
+    else
+        score_documents<CodeScan<G, kModalities>>(threads, layout, choice, by_video, inputs, out);
+}
+
+static void score_codes(int threads, const Layout &layout, const Choice &choice, const Codes *codes,
+                        const Tables &tables, const Rule &rule, float *out) {
+    const CodeInputs inputs{codes, tables, rule};
+    switch (padded(rule.nq) / kGroup) {
+    case 1: return score_codes_of<1>(threads, layout, choice, inputs, out);
+    case 2: return score_codes_of<2>(threads, layout, choice, inputs, out);
+    case 3: return score_codes_of<3>(threads, layout, choice, inputs, out);
+    default: return score_codes_of<4>(threads, layout, choice, inputs, out);
+    }
+}
+
+// The four prepared levels that a byte of codes stands for.
+class Expansion {
+  public:
+    explicit Expansion(const int8_t *levels) {
+        for (int byte = 0; byte < 256; ++byte)
+            for (int j = 0; j < 4; ++j) of_[byte][j] = prepared(levels[byte >> (2 * j) & 3]);
+    }
+    void expand(const uint8_t *from, int64_t n, Lane *to) const {
+        for (int64_t i = 0; i < n; ++i) std::memcpy(to + i * 4, of_[from[i]], sizeof(of_[0]));
+    }
+
+  private:
+    Lane of_[256][4];
+};
+
+struct ResidualInputs {
+    ResidualInputs(const Codes *codes_, const Book *books_, const Tokens *queries_,
+                   const Rule &rule_)
+        : codes(codes_), books(books_), queries(queries_), rule(rule_), packed(kModalities) {
+        for (int m = 0; m < rule.n_modalities; ++m) {
+            expansions.emplace_back(books[m].levels);
+            if (codes[m].residual && books[m].sims && queries[m].values)
+                packed[m] = Packed(queries[m], 0, rule.nq);
+        }
+    }
+    const Codes *codes;
+    const Book *books;
+    const Tokens *queries;
+    const Rule &rule;
+    std::vector<Packed> packed;
+    std::vector<Expansion> expansions;
+};
+
+class ResidualScan {
+  public:
+    typedef Maxima Best;
+
+    explicit ResidualScan(const ResidualInputs &inputs)
+        : n_modalities(inputs.rule.n_modalities), n16(padded(inputs.rule.nq)), inputs_(inputs),
+          work_(kWidth) {
+        for (int m = 0; m < n_modalities; ++m) {
+            used[m] = inputs.packed[m].groups > 0 && inputs.rule.weights[m] > 0;
+            n_tokens[m] = inputs.codes[m].n;
+        }
+    }
+
+    void cell(int m, int64_t begin, int64_t count, Maxima &best) {
+        const Codes &codes = inputs_.codes[m];
+        float *row = best.row(m, inputs_.rule.nq, n16);
+        for (int64_t t = begin, end = begin + count; t < end; t += kTile) {
+            const int64_t n = end - t < kTile ? end - t : kTile, n_bytes = codes.width / 4;
+            inputs_.expansions[m].expand(codes.residual + t * n_bytes, n * n_bytes, work_.lanes());
+            const int32_t *found = work_.of_lanes(n, inputs_.packed[m]);
+            for (int64_t i = 0; i < n; ++i) take(m, codes.centroid[t + i], found + i * n16, row);
+        }
+    }
+
+    float finish(const Maxima &best) const { return score_of(best, inputs_.rule, n16); }
+
+    const int n_modalities;
+    const int n16;
+    bool used[kModalities];
+    int64_t n_tokens[kModalities];
+
+  private:
+    void take(int m, int64_t c, const int32_t *found, float *best) const {
+        const Book &book = inputs_.books[m];
+        if (c >= book.n) throw Invalid("codes: a centroid beyond the codebook");
+        const int nq = inputs_.rule.nq;
+        const float *sims = book.sims + c * nq, *scales = inputs_.queries[m].scales;
+        for (int q = 0; q < nq; ++q) {
+            const float value = sims[q] + static_cast<float>(found[q]) * book.worth * scales[q];
+            best[q] = value > best[q] ? value : best[q];
+        }
+    }
+
+    const ResidualInputs &inputs_;
+    Products work_;
+};
+
+static void score_residuals(int threads, const Layout &layout, const Choice &choice,
+                            const Codes *codes, const Book *books, const Tokens *queries,
+                            const Rule &rule, float *out) {
+    const ResidualInputs inputs(codes, books, queries, rule);
+    score_documents<ResidualScan>(threads, layout, choice, rule.by_video, inputs, out);
+}
