@@ -28,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         latency.run(given.index, given.repeats, given.profile)
         return 0
+    if command == "soak":
+        from benchmarks import soak
+
+        return soak.run(given.operations, given.seed)
     from benchmarks import crash
 
     return crash.run(given.folder, given.times, given.seed)
@@ -61,6 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     latency.add_argument("--index", type=Path, metavar="DIR", help="instead of the demo clips")
     latency.add_argument("--repeats", type=int, default=10, metavar="N", help="of cold processes")
     latency.add_argument("--profile", action="store_true", help="of searches in the largest index")
+
+    soak = commands.add_parser("soak", help="a writer and readers at work, every answer checked")
+    soak.add_argument("--operations", type=int, default=10_000, metavar="N")
+    soak.add_argument("--seed", type=int, default=0)
 
     crash = commands.add_parser("crash", help="kill -9 while indexing, then compare")
     crash.add_argument("folder", type=Path, nargs="?", help="videos; default: the demo clips")

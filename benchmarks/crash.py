@@ -20,6 +20,7 @@ from mmretrieve import Engine
 from mmretrieve.datatypes import MODALITIES
 from mmretrieve.demo import QUERIES
 from mmretrieve.errors import IndexNotFoundError
+from mmretrieve.storage.everything import everything
 from mmretrieve.storage.folder import read_manifest
 from mmretrieve.storage.reader import Snapshot
 
@@ -171,7 +172,8 @@ def _state(table: Path) -> int:
 
 
 def _tokens(snapshot: Snapshot) -> dict[str, str]:
-    cells, vectors = snapshot.cells, snapshot.vectors
+    stored = everything(snapshot)
+    cells, vectors = stored.cells, stored.vectors
     hashes = {v.video_id: hashlib.sha256() for v in snapshot.videos}
     for i in range(len(cells)):
         video = snapshot.videos[int(cells.video[i])]

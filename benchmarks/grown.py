@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mmretrieve.datatypes import Modality, Passage, TokenEmbeddings
+from mmretrieve.storage.everything import everything
 from mmretrieve.storage.folder import read_manifest, write_manifest
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import FileRecord, VideoEntry, VideoRecord
@@ -29,8 +30,8 @@ def grow(source: Path, folder: Path, n_tokens: int, seed: int = 0) -> None:
         ValueError: the source has no tokens.
     """
     manifest = read_manifest(source)
-    contents = list(_contents(Snapshot(source, manifest)))
-    if not contents:
+    videos = list(contents(Snapshot(source, manifest)))
+    if not videos:
         raise ValueError(f"{source.name} holds no tokens: index some videos into it first")
     write_manifest(folder, manifest)
     rng = np.random.default_rng(seed)
@@ -38,34 +39,36 @@ def grow(source: Path, folder: Path, n_tokens: int, seed: int = 0) -> None:
     total = number = 0
     with IndexWriter(folder, manifest) as writer:
         while total < n_tokens:
-            video, parts = contents[number % len(contents)]
-            entries.append(_copy(video, parts, number, rng))
+            video, parts = videos[number % len(videos)]
+            entries.append(copy_of(video, parts, number, rng))
             total += sum(len(tokens.vectors) for _, tokens in parts)
             number += 1
             if len(entries) == _BATCH or total >= n_tokens:
-                writer.commit(entries, [_file(e.video) for e in entries])
+                writer.commit(entries, [file_of(e.video) for e in entries])
                 entries = []
         writer.optimize()
 
 
-def _contents(snapshot: Snapshot) -> Iterator[tuple[VideoRecord, list[Part]]]:
-    cells = snapshot.cells
+def contents(snapshot: Snapshot) -> Iterator[tuple[VideoRecord, list[Part]]]:
+    """Every video that has tokens, with all of them."""
+    stored = everything(snapshot)
+    cells, vectors = stored.cells, stored.vectors
     for number, video in enumerate(snapshot.videos):
         parts = []
-        mine = np.flatnonzero(cells.video == number).tolist()
-        for cell, detail in snapshot.details(mine).items():
-            vectors = snapshot.vectors[cells.offsets[cell] : cells.offsets[cell + 1]]
-            tokens = TokenEmbeddings(
-                vectors, detail.token_segment, detail.char_start, detail.char_end
-            )
+        mine = np.flatnonzero(cells.video == number)
+        details = snapshot.cells.details(cells.row[mine])
+        for cell, detail in zip(mine.tolist(), details, strict=True):
+            own = vectors[cells.offsets[cell] : cells.offsets[cell + 1]]
+            tokens = TokenEmbeddings(own, detail.token_segment, detail.char_start, detail.char_end)
             parts.append((detail.passage, tokens))
         if parts:
             yield video, parts
 
 
-def _copy(
+def copy_of(
     video: VideoRecord, parts: list[Part], number: int, rng: np.random.Generator
 ) -> VideoEntry:
+    """The video again under another id, its tokens disturbed."""
     dim = parts[0][1].vectors.shape[1]
     shared = {m: rng.normal(0, OF_VIDEO / dim**0.5, dim) for m in Modality}
     made = []
@@ -79,5 +82,6 @@ def _copy(
     return VideoEntry(new, tuple(made), ())
 
 
-def _file(video: VideoRecord) -> FileRecord:
+def file_of(video: VideoRecord) -> FileRecord:
+    """The note about the file of such a copy."""
     return FileRecord(video.path, 0, 0, "", video.settings_key, video.video_id)

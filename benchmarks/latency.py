@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.grown import grow
+from benchmarks.oracle import Oracle
 from benchmarks.program import QUICK, command, copies, environment
 from benchmarks.program import run as run_process
 from benchmarks.result import Result, load
@@ -23,9 +24,13 @@ from mmretrieve import Engine, Filter, Scoring, Settings
 from mmretrieve.datatypes import MODALITIES
 from mmretrieve.demo import QUERIES, clips_folder
 from mmretrieve.encoders.registry import load_encoder
-from mmretrieve.search.filters import keep_cells
-from mmretrieve.search.ranking import Ranker
-from mmretrieve.search.token_index import ExactTokenIndex
+from mmretrieve.kernels.choose import kernels
+from mmretrieve.search.prepared import Space, prepare
+from mmretrieve.search.ranking import Ranker, Ranking
+from mmretrieve.search.searcher import N_EXACT
+from mmretrieve.search.selection import select
+from mmretrieve.search.stages import Limits
+from mmretrieve.storage.everything import everything
 from mmretrieve.storage.folder import read_manifest
 from mmretrieve.storage.reader import Snapshot
 
@@ -137,8 +142,8 @@ def _warm(result: Result, source: Path, temporary: Path, profile: bool) -> None:
         names = [name for name in times if name not in (_SEARCH, _PLAIN)]
         search, base = times[_SEARCH], times[_PLAIN]
         rest = search - sum(times[name] for name in names)
-        n_tokens, n_cells = len(steps.snapshot.vectors), len(steps.snapshot.cells)
-        ratios = [float(np.median(times[name] / base)) for name in (_SEARCH, "scan")]
+        n_tokens, n_cells = len(steps.stored.vectors), len(steps.stored.cells)
+        ratios = [float(np.median(times[name] / base)) for name in (_SEARCH, "rank")]
         rows.append(
             (
                 n_tokens,
@@ -153,7 +158,7 @@ def _warm(result: Result, source: Path, temporary: Path, profile: bool) -> None:
         parts.append((n_tokens, *(_percentiles(times[n])[0] for n in names), _percentiles(rest)[0]))
     columns = (
         "tokens", "cells", "search p50 ms", "search p95 ms", "NumPy p50 ms", "NumPy p95 ms",
-        "search / NumPy", "scan / NumPy", "first search s", "load",
+        "search / NumPy", "rank / NumPy", "first search s", "load",
     )  # fmt: skip
     result.add("Warm Engine.search, ten-word queries, k = 10", columns, rows)
     headings = ("tokens", *(f"{name} ms" for name in names), "hits and evidence ms (the rest)")
@@ -171,39 +176,46 @@ class Steps:
 
     def __init__(self, folder: Path) -> None:
         manifest = read_manifest(folder)
-        self.snapshot = Snapshot(folder, manifest)
-        spaces = [manifest.spaces[m] for m in MODALITIES]
-        cells = self.snapshot.cells
-        self._ranker = Ranker(cells, ExactTokenIndex(cells, self.snapshot.vectors, spaces))
+        self.snapshot = Snapshot(folder, manifest, kernels)
+        self.stored = everything(self.snapshot)
+        spaces = [Space(manifest.spaces[m], manifest.width(m)) for m in MODALITIES]
+        self._ranker = Ranker(self.snapshot, kernels(), Limits())
         self._encoder = load_encoder(Settings.from_toml(manifest.settings_toml).preset)
-        self._queries = {text: self._encoder.query(text) for text in TEN_WORDS}
-        self._keep = np.ones(len(cells), bool)
-        self._scans = {t: self._ranker.scan(q, self._keep) for t, q in self._queries.items()}
+        queries = {text: self._encoder.query(text) for text in TEN_WORDS}
+        self._queries = {t: prepare(q, spaces, kernels()) for t, q in queries.items()}
+        self._everything = select(self.snapshot, Filter())
 
     def parts(self) -> dict[str, Callable[[str], object]]:
         """Name -> step, for the text of a query."""
         return {
             "newest state?": lambda _: self.snapshot.is_current(),
             "encode": self._encoder.query,
-            "filter": lambda _: keep_cells(self.snapshot, Filter()),
-            "scan": lambda text: self._ranker.scan(self._queries[text], self._keep),
-            "aggregate": lambda text: self._ranker.passages(self._scans[text], Scoring()),
+            "rank": lambda text: self._rank(text, N_EXACT + 14),
         }
 
+    def _rank(self, text: str, n: int) -> Ranking:
+        stages = self._ranker.stages(self._queries[text], Scoring(), by_video=False)
+        return self._ranker.rank(stages, self._everything, n)
+
     def check(self) -> None:
-        """The plain scan and the engine's give the same maxima.
+        """The best passage found is the best by brute force, at the same score.
 
         Raises:
-            AssertionError: they do not.
+            AssertionError: it is not.
         """
-        for text, scan in self._scans.items():
-            np.testing.assert_allclose(self.plain(text), scan.kept, atol=1e-5)
+        for text, query in self._queries.items():
+            stages = self._ranker.stages(query, Scoring(), by_video=False)
+            ranking = self._rank(text, N_EXACT)
+            truth = Oracle(self.stored).scores(
+                query.vectors[0], Scoring(), stages.rule.calibration, False,
+                np.ones(len(self.snapshot.videos), bool),
+            )  # fmt: skip
+            np.testing.assert_allclose(ranking.scores.max(), max(truth.values()), rtol=1e-4)
 
     def plain(self, text: str) -> Array:
         """``(n_cells, n_query_tokens)``: the maxima of an exact scan, as one would write it."""
-        (tokens,) = self._queries[text].vectors.values()
-        products = self.snapshot.vectors @ tokens.T
-        starts = self.snapshot.cells.offsets[:-1]
+        products = self.stored.vectors @ self._queries[text].vectors[0].T
+        starts = self.stored.cells.offsets[:-1]
         return np.asarray(np.maximum.reduceat(products, starts, axis=0), np.float32)
 
 

@@ -34,6 +34,7 @@ def search_record(result: SearchResult, index: str, *, explain: bool = False) ->
         "n_videos_searched": result.n_videos_searched,
         "n_tokens_searched": result.n_tokens_searched,
         "took_s": number(result.took_s),
+        "plan": result.plan,
         "notes": list(result.notes),
         "hits": [hit_record(hit, explain=explain) for hit in result.hits],
     }

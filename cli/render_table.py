@@ -38,6 +38,8 @@ def print_result(result: SearchResult, *, explain: bool = False) -> None:
         print_hit(console, hit, result.query, explain=explain)
     if result.hits:
         _line(console, Text(_summary(result), "dim"))
+    if explain:
+        _line(console, Text(f"found by {result.plan}", "dim"))
 
 
 def no_match_line(result: SearchResult) -> Text:

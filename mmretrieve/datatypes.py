@@ -226,7 +226,7 @@ class Hit:
 @dataclass(frozen=True, slots=True)
 class SearchResult:
     """Everything that one query returned; ``no_good_match`` is true when no hit stands out from
-    chance, whatever was returned."""
+    chance, whatever was returned. ``plan`` says how the hits were found, and by which kernels."""
 
     query: str
     aggregation: Aggregation
@@ -236,6 +236,7 @@ class SearchResult:
     n_tokens_searched: int
     took_s: float
     notes: tuple[str, ...] = ()
+    plan: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import VideoRecord
 
 if TYPE_CHECKING:
+    from mmretrieve.kernels.base import Kernels
     from mmretrieve.scoring.aggregation import Scoring
     from mmretrieve.search.searcher import Searcher
 
@@ -57,6 +58,7 @@ class Engine:
         self._encoder = load_encoder(self._settings.preset)
         self._snapshot: Snapshot | None = None
         self._searcher: Searcher | None = None
+        self._kernels: Kernels | None = None
         self._lock = threading.RLock()
 
     @classmethod
@@ -133,7 +135,9 @@ class Engine:
         self._check_encoder()
         if not dry_run:
             write_manifest(self._folder, self._manifest)
-        run = IndexRun(self._folder, self._manifest, self._settings, self._encoder, options)
+        run = IndexRun(
+            self._folder, self._manifest, self._settings, self._encoder, options, self._seal
+        )
         before = self._fresh().version
         report = run.run([Path(p) for p in paths], on_progress)
         if self._fresh().version != before:
@@ -208,6 +212,7 @@ class Engine:
         removed = self.matching(names)
         with IndexWriter(self._folder, self._manifest) as writer:
             writer.remove_videos([video.video_id for video in removed])
+            self._seal()
         self._measure_chance()
         return removed
 
@@ -224,20 +229,19 @@ class Engine:
     def info(self) -> IndexInfo:
         """Counts, sizes and failures."""
         snapshot = self._fresh()
-        cells = snapshot.cells
         return IndexInfo(
             path=str(self._folder),
             preset=self._manifest.preset,
             format_version=self._manifest.format_version,
             n_videos=len(snapshot.videos),
-            n_passages=len({*zip(cells.video.tolist(), cells.passage.tolist(), strict=True)}),
+            n_passages=snapshot.searchable.n_passages,
             n_tokens={m: sum(v.n_tokens.get(m, 0) for v in snapshot.videos) for m in MODALITIES},
             n_files=len(snapshot.files),
             duration_s=sum(v.duration_s for v in snapshot.videos),
             size_bytes=_sizes(self._folder),
             encoders=self._manifest.encoders,
             failures=tuple(Failure(f.path, f.error) for f in snapshot.files if f.error is not None),
-            search_path="exact",
+            search_path=snapshot.searchable.description,
         )
 
     def thumbnail(self, video_id: str, start_s: float, end_s: float | None = None) -> bytes | None:
@@ -275,7 +279,7 @@ class Engine:
     def _opened(self) -> Snapshot:
         with self._lock:
             if self._snapshot is None:
-                self._snapshot = Snapshot(self._folder, self._manifest)
+                self._snapshot = Snapshot(self._folder, self._manifest, self._chosen_kernels)
             return self._snapshot
 
     def _fresh(self) -> Snapshot:
@@ -292,8 +296,22 @@ class Engine:
             if self._searcher is None:
                 self._check_encoder()
                 stored = read_nulls(self._folder, snapshot.version)
-                self._searcher = Searcher(snapshot, self._query, stored)
+                self._searcher = Searcher(snapshot, self._query, self._chosen_kernels(), stored)
             return self._searcher
+
+    def _chosen_kernels(self) -> Kernels:
+        from mmretrieve.kernels.choose import kernels
+
+        with self._lock:
+            if self._kernels is None:
+                self._kernels = kernels()
+            return self._kernels
+
+    def _seal(self) -> tuple[str, ...]:
+        """Bring the codes up to date with the tables, under the writer's lock; warnings."""
+        from mmretrieve.storage.codes import update
+
+        return update(self._folder, self._manifest, self._chosen_kernels()).warnings
 
     def _measure_chance(self) -> None:
         """Keep the null scores of the new state, so that the first search need not wait for them."""

@@ -79,12 +79,15 @@ class IndexRun:
         settings: Settings,
         encoder: Encoder,
         options: Options,
+        seal: Callable[[], Sequence[str]],
     ) -> None:
+        """``seal`` brings what is derived from the tables up to date and says what went wrong."""
         self._folder = folder
         self._manifest = manifest
         self._settings = settings
         self._encoder = encoder
         self._options = options
+        self._seal = seal
         self._results: list[FileResult] = []
         self._warnings: list[str] = []
         self._n_pruned = 0
@@ -180,6 +183,7 @@ class IndexRun:
             if not interrupted:
                 self._tidy(writer, gone)
                 writer.optimize()
+                self._warnings += self._seal()
         return interrupted
 
     def _work(self, todo: Sequence[_Todo], snapshot: Snapshot, tell: _Teller) -> Generator[_Done]:

@@ -82,19 +82,27 @@ class Calibration:
 
 
 def calibrate(similarity: Array, scoring: Scoring) -> Calibration:
-    """The chance level of each query token, from ``(n_docs, n_modalities, n_tokens)`` maxima.
+    """The chance level of each query token, from ``(n_docs, n_modalities, n_tokens)`` maxima."""
+    present = np.isfinite(similarity)
+    total = np.where(present, similarity, 0).sum(axis=0, dtype=np.float64)
+    return calibration_of(total, present.sum(axis=0)[:, 0], scoring)
+
+
+def calibration_of(
+    totals: NDArray[np.float64], counts: NDArray[np.int64] | NDArray[np.float64], scoring: Scoring
+) -> Calibration:
+    """The chance level of each query token, from sums ``(n_modalities, n_tokens)`` of similarities over
+    ``counts`` ``(n_modalities,)`` documents.
 
     Nearly no document answers a given query, so the mean over all of them is the mean of the null
     distribution; a prior keeps it stable on an index of a few videos.
     """
     scale = np.array([scoring.scale[m] for m in MODALITIES], np.float32)
     if not scoring.centre:
-        return Calibration(np.zeros(similarity.shape[1:], np.float32), np.ones_like(scale))
+        return Calibration(np.zeros(totals.shape, np.float32), np.ones_like(scale))
     prior = np.array([scoring.prior[m] for m in MODALITIES], np.float32)[:, None]
-    present = np.isfinite(similarity)
-    total = np.where(present, similarity, 0).sum(axis=0, dtype=np.float64)
     k = scoring.prior_weight
-    null = (total + k * prior) / (present.sum(axis=0) + k)
+    null = (totals + k * prior) / (counts[:, None] + k)
     return Calibration(null.astype(np.float32), scale)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmretrieve.datatypes import MODALITIES, Evidence, QueryTokens
 from mmretrieve.search.ranking import Ranking
-from mmretrieve.storage.reader import CellDetail, Snapshot
+from mmretrieve.storage.cells import CellDetail
 from mmretrieve.words import FUNCTION_WORDS
 
 UNMATCHED_BELOW = 0.35
@@ -30,27 +30,28 @@ class Win:
     similarity: float
 
 
-def wins(ranking: Ranking, document: int, snapshot: Snapshot, spaces: Sequence[str]) -> list[Win]:
+def wins(ranking: Ranking, document: int, spaces: Sequence[str]) -> list[Win]:
     """The winning tokens of one document, in the order of the query."""
-    parts, documents = ranking.parts(document), ranking.documents
-    cells = documents.cell[documents.document == document]
+    parts, documents, cells = ranking.parts(document), ranking.documents, ranking.cells
+    own = documents.cell[documents.document == document]
     found = []
     for modality in np.flatnonzero((parts > 0).any(axis=1)).tolist():
-        mine = cells[snapshot.cells.modality[cells] == modality]
+        mine = own[cells.modality[own] == modality]
         tokens = np.flatnonzero(parts[modality] > 0)
-        winners = mine[np.argmax(ranking.maxima[np.ix_(mine, tokens)], axis=0)]
+        winners = mine[np.argmax(cells.maxima[np.ix_(mine, tokens)], axis=0)]
         vectors = ranking.query.vectors[spaces[modality]]
         for query_token, cell in zip(tokens.tolist(), winners.tolist(), strict=True):
-            token, similarity = _winning_token(snapshot, cell, vectors[query_token])
+            similarity = cells.vectors[cell] @ vectors[query_token]
+            token = int(similarity.argmax())
             share = float(parts[modality, query_token])
-            found.append(Win(query_token, modality, cell, token, share, similarity))
+            found.append(Win(query_token, modality, cell, token, share, float(similarity[token])))
     return sorted(found, key=lambda win: (win.query_token, win.modality))
 
 
 def describe(
     found: Sequence[Win], ranking: Ranking, details: Mapping[int, CellDetail]
 ) -> tuple[Evidence, ...]:
-    """Evidence of winning tokens; ``details`` holds every cell that won."""
+    """Evidence of winning tokens; ``details`` holds every cell of the ranking that won."""
     return tuple(
         _describe(win, ranking.query.texts[win.query_token], details[win.cell]) for win in found
     )
@@ -74,13 +75,6 @@ def unmatched_words(
 def _word_text(texts: Sequence[str], mine: NDArray[np.bool_]) -> str:
     """Word pieces put together again."""
     return "".join(texts[i].removeprefix("##") for i in np.flatnonzero(mine).tolist())
-
-
-def _winning_token(snapshot: Snapshot, cell: int, vector: NDArray[np.float32]) -> tuple[int, float]:
-    low, high = snapshot.cells.offsets[cell], snapshot.cells.offsets[cell + 1]
-    similarity = snapshot.vectors[low:high] @ vector
-    token = int(similarity.argmax())
-    return token, float(similarity[token])
 
 
 def _describe(win: Win, query_token: str, detail: CellDetail) -> Evidence:

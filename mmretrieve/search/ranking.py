@@ -1,128 +1,184 @@
-"""From a query to ranked documents. Weighting and filters act on all documents, before any cut."""
+"""From a query to ranked documents. Filters, weights and calibration act before any cut; what is left
+after the stages of the segments is scored exactly."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmretrieve.datatypes import QueryTokens
+from mmretrieve.kernels.arrays import Floats, Rule
+from mmretrieve.kernels.base import Kernels, Numbers
 from mmretrieve.scoring.aggregation import (
     Calibration,
     Scoring,
     aggregate,
-    calibrate,
     contributions,
     evidence,
 )
-from mmretrieve.search.documents import Documents, passages, similarities, subset, videos
-from mmretrieve.search.token_index import TokenIndex
-from mmretrieve.storage.reader import Cells
-
-Array = NDArray[np.float32]
-
-REFERENCE_VIDEOS = 256
-REFERENCE_PASSAGES = 1024
+from mmretrieve.search.chance import Chance
+from mmretrieve.search.documents import Documents, similarities
+from mmretrieve.search.exact import Chosen, ExactCells, Rescorer
+from mmretrieve.search.prepared import PreparedQuery, TableCache, query_tables
+from mmretrieve.search.selection import Selection
+from mmretrieve.search.stages import Limits, Path, Stages
+from mmretrieve.storage.reader import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """All documents of one kind, scored for one query.
+    """The best documents of one kind for one query, scored exactly.
 
-    ``maxima`` ``(n_cells, n_tokens)``; ``similarity`` ``(n_documents, n_modalities, n_tokens)``;
-    ``scores`` ``(n_documents,)``, ``-inf`` for what a filter left out; ``order`` document numbers,
-    best first, ties by number, without what was left out.
+    ``similarity`` ``(n_documents, n_modalities, nq)``; ``scores`` ``(n_documents,)``; ``order`` document
+    numbers, best first, ties by video id and passage. ``paths``: how they were found.
     """
 
     query: QueryTokens
     scoring: Scoring
     documents: Documents
-    maxima: Array
-    similarity: Array
+    cells: ExactCells
+    similarity: Floats
     calibration: Calibration
-    scores: Array
+    scores: Floats
     order: NDArray[np.int64]
+    paths: tuple[Path, ...] = ()
 
-    def parts(self, document: int) -> Array:
-        """``(n_modalities, n_tokens)``: contributions that add up to the document's score."""
+    def parts(self, document: int) -> Floats:
+        """``(n_modalities, nq)``: contributions that add up to the document's score."""
         values = evidence(self.similarity[[document]], self.calibration, self.scoring)
-        parts: Array = contributions(values, self.scoring)[0]
+        parts: Floats = contributions(values, self.scoring)[0]
         return parts
 
-    def above_chance(self, document: int) -> Array:
-        """``(n_tokens,)``: how far each query token got above chance in any weighted modality, in
-        units of the scale."""
+    def above_chance(self, document: int) -> Floats:
+        """``(nq,)``: how far each query token got above chance in any weighted modality, in units of
+        the scale."""
         above = self.similarity[document] - self.calibration.null
         usable = self.scoring.weight_vector > 0
-        reached: Array = (above[usable] / self.calibration.scale[usable, None]).max(axis=0)
+        reached: Floats = (above[usable] / self.calibration.scale[usable, None]).max(axis=0)
         return reached
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """Maxima of one query, ``(n_cells, n_tokens)`` float32: ``kept`` of the cells that take part
-    (``-inf`` elsewhere), ``reference`` also of the documents that chance is measured on."""
-
-    query: QueryTokens
-    kept: Array
-    reference: Array
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """All documents of one kind, and a fixed sample of them that stands for chance."""
-
-    documents: Documents
-    sample: Documents
-
-
+@dataclass(frozen=True)
 class Ranker:
-    """Ranks the videos or passages of one snapshot.
+    """Ranks the videos or passages of one snapshot."""
 
-    Chance levels come from a fixed sample of the whole index, whatever a filter keeps: a filter
-    changes which documents are ranked, never the score of one.
-    """
+    snapshot: Snapshot
+    kernels: Kernels
+    limits: Limits
 
-    def __init__(self, cells: Cells, token_index: TokenIndex) -> None:
-        self._cells = cells
-        self._index = token_index
-        self._videos = _kind(videos(cells), REFERENCE_VIDEOS)
-        self._passages = _kind(passages(cells), REFERENCE_PASSAGES)
-        self._reference = np.zeros(len(cells), bool)
-        for kind in (self._videos, self._passages):
-            self._reference[kind.sample.cell] = True
+    @cached_property
+    def _chance(self) -> dict[bool, Chance]:
+        samples = {
+            True: self.snapshot.searchable.sample_videos,
+            False: self.snapshot.searchable.sample_passages,
+        }
+        return {by_video: Chance(sample, self.kernels) for by_video, sample in samples.items()}
 
-    def scan(self, query: QueryTokens, keep: NDArray[np.bool_]) -> Scan:
-        """Maxima of every cell that takes part; ``keep`` is ``(n_cells,)``."""
-        maxima = self._index.maxima(query, keep | self._reference)
-        kept = maxima if keep.all() else np.where(keep[:, None], maxima, np.float32(-np.inf))
-        return Scan(query, kept, maxima)
+    def stages(self, query: PreparedQuery, scoring: Scoring, by_video: bool) -> Stages:
+        """The stages for one query and kind of document."""
+        rule = Rule(scoring, self._chance[by_video].levels(query, scoring), by_video)
+        tables = TableCache(lambda books: query_tables(self.kernels, query, books, rule))
+        return Stages(self.kernels, self.limits, query, rule, tables)
 
-    def videos(self, scan: Scan, scoring: Scoring) -> Ranking:
-        """Rank whole videos."""
-        return self._rank(self._videos, scan, scoring)
+    def rank(self, stages: Stages, selections: Sequence[Selection], n: int) -> Ranking:
+        """The best ``n`` documents of what ``selections`` (one a segment) let take part."""
+        found, paths = [], []
+        for live, selection in zip(self.snapshot.searchable.segments, selections, strict=True):
+            if selection.n_videos:
+                mine = stages.candidates(live.segment, selection, n)
+                found.append((Chosen(live, selection, mine.numbers), mine.scores))
+                paths.append(mine.path)
+        best = _best([scores for _, scores in found], n)
+        chosen = [
+            Chosen(part.live, part.selection, part.numbers[stays])
+            for (part, _), stays in zip(found, best, strict=True)
+        ]
+        return self.exact(stages, chosen, tuple(dict.fromkeys(paths)))
 
-    def passages(self, scan: Scan, scoring: Scoring) -> Ranking:
-        """Rank passages, each together with its video's metadata."""
-        return self._rank(self._passages, scan, scoring)
+    def best_passages(
+        self, stages: Stages, selections: Sequence[Selection], videos: Sequence[int]
+    ) -> Ranking:
+        """The best passage of each video (number of the snapshot) that takes part; ``stages`` are for
+        passages."""
+        chosen = []
+        for number, (live, selection) in enumerate(
+            zip(self.snapshot.searchable.segments, selections, strict=True)
+        ):
+            mine = self.passages_of(number, videos)
+            if not len(mine):
+                continue
+            scores = stages.scores(live.segment, selection, mine)
+            layout = live.segment.layout
+            owner = np.searchsorted(layout.videos, mine, side="right") - 1
+            order = np.lexsort((mine, -scores, owner))
+            first = order[np.flatnonzero(np.diff(owner[order], prepend=-1))]
+            first = first[np.isfinite(scores[first])]
+            chosen.append(Chosen(live, selection, np.sort(mine[first])))
+        return self.exact(stages, chosen)
 
-    def _rank(self, kind: _Kind, scan: Scan, scoring: Scoring) -> Ranking:
-        similarity = similarities(kind.documents, self._cells, scan.kept)
-        reference = similarities(kind.sample, self._cells, scan.reference)
-        calibration = calibrate(reference, scoring)
-        scores = aggregate(evidence(similarity, calibration, scoring), scoring)
-        order = np.argsort(-scores, kind="stable")
+    def passages_at(
+        self, stages: Stages, selections: Sequence[Selection], video: int, at_s: float
+    ) -> Ranking:
+        """The passages of one video that hold a second of it."""
+        chosen = []
+        for number, (live, selection) in enumerate(
+            zip(self.snapshot.searchable.segments, selections, strict=True)
+        ):
+            mine = self.passages_of(number, [video])
+            segment = live.segment
+            there = (segment.start_s[mine] <= at_s) & (segment.end_s[mine] >= at_s)
+            chosen.append(Chosen(live, selection, mine[there]))
+        return self.exact(stages, chosen)
+
+    def passages_of(self, segment: int, videos: Sequence[int]) -> Numbers:
+        """Numbers of all passages of some videos in one segment."""
+        live = self.snapshot.searchable.segments[segment]
+        mine = np.isin(live.video, videos)
+        return np.flatnonzero(np.repeat(mine, np.diff(live.segment.layout.videos)))
+
+    def exact(
+        self, stages: Stages, chosen: Sequence[Chosen], paths: tuple[Path, ...] = ()
+    ) -> Ranking:
+        """Documents scored from their vectors as stored."""
+        rule, query = stages.rule, stages.query
+        rescorer = Rescorer(self.snapshot, self.kernels)
+        documents, cells = rescorer.cells(
+            chosen, query, rule.scoring.weight_vector, rule.by_video, stages.tables
+        )
+        similarity = similarities(documents, cells.modality, cells.maxima)
+        values = evidence(similarity, rule.calibration, rule.scoring)
+        scores = aggregate(values, rule.scoring)
+        order = np.lexsort((documents.passage, documents.video, -scores))
         order = order[np.isfinite(scores[order])]
         return Ranking(
-            scan.query, scoring, kind.documents, scan.kept, similarity, calibration, scores, order
-        )
+            query.query, rule.scoring, documents, cells, similarity, rule.calibration, scores, order,
+            paths,
+        )  # fmt: skip
+
+    def rank_of(
+        self, stages: Stages, selections: Sequence[Selection], video: int, passage: int
+    ) -> int:
+        """The rank of one passage among all, from 1, as far as their codes tell."""
+        own, every = np.float32(np.inf), []
+        for number, (live, selection) in enumerate(
+            zip(self.snapshot.searchable.segments, selections, strict=True)
+        ):
+            scores = stages.scores(live.segment, selection, None)
+            every.append(scores)
+            mine = self.passages_of(number, [video])
+            for found in mine[live.segment.number[mine] == passage]:
+                own = scores[found]
+        return 1 + sum(int(np.count_nonzero(scores > own)) for scores in every)
 
 
-def _kind(documents: Documents, n_reference: int) -> _Kind:
-    """``n_reference`` documents evenly spread over all of them, which are ordered by video id."""
-    n = len(documents.video)
-    if n <= n_reference:
-        return _Kind(documents, documents)
-    chosen = np.linspace(0, n - 1, n_reference).astype(np.int64)
-    return _Kind(documents, subset(documents, chosen))
+def _best(scores: Sequence[Floats], n: int) -> list[NDArray[np.bool_]]:
+    """For each segment which of its candidates are among the best ``n`` of all."""
+    together = np.concatenate([np.empty(0, np.float32), *scores])
+    stays = np.zeros(len(together), bool)
+    stays[np.argsort(-together, kind="stable")[:n]] = True
+    ends = np.cumsum([len(s) for s in scores])
+    return [stays[end - len(s) : end] for s, end in zip(scores, ends.tolist(), strict=True)]

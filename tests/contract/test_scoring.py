@@ -7,21 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmretrieve.datatypes import MODALITIES, Aggregation, Modality, QueryTokens
+from mmretrieve.datatypes import MODALITIES, Aggregation, Modality
 from mmretrieve.errors import UsageError
 from mmretrieve.scoring import reference
 from mmretrieve.scoring.aggregation import Scoring, aggregate, calibrate, contributions, evidence
-from mmretrieve.search.documents import passages, similarities, videos
-from mmretrieve.search.token_index import ExactTokenIndex
-from mmretrieve.storage.reader import Cells
 
 AGGREGATIONS = list(Aggregation)
-
-
-def unit_rows(rng: np.random.Generator, n: int, dim: int = 16) -> np.ndarray:
-    rows = rng.normal(size=(n, dim))
-    unit: np.ndarray = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    return unit
 
 
 def similarity(rng: np.random.Generator, n_docs: int, n_tokens: int) -> np.ndarray:
@@ -29,30 +20,6 @@ def similarity(rng: np.random.Generator, n_docs: int, n_tokens: int) -> np.ndarr
     out = rng.uniform(-0.2, 1.0, (n_docs, len(MODALITIES), n_tokens)).astype(np.float32)
     out[rng.random((n_docs, len(MODALITIES))) < 0.4] = -np.inf
     return out
-
-
-def library(rng: np.random.Generator, n_videos: int) -> tuple[Cells, np.ndarray]:
-    keys = [
-        (m, v, p)
-        for m in range(len(MODALITIES))
-        for v in range(n_videos)
-        for p in ([-1] if m == 3 else range(3))
-        if rng.random() < 0.7
-    ]
-    lengths = rng.integers(0, 6, len(keys))
-    modality, video, passage = (np.array(c) for c in zip(*keys, strict=True))
-    times = np.where(passage < 0, np.nan, passage * 20.0)
-    cells = Cells(
-        modality.astype(np.int8), video.astype(np.int32), passage.astype(np.int32), times,
-        times + 20, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        np.arange(len(keys)),
-    )  # fmt: skip
-    return cells, unit_rows(rng, int(lengths.sum()))
-
-
-def query_of(vectors: np.ndarray) -> QueryTokens:
-    n = len(vectors)
-    return QueryTokens("q", {"text": vectors}, tuple("t" * n), np.arange(n, dtype=np.int32))
 
 
 @settings(max_examples=60, deadline=None)
@@ -83,43 +50,6 @@ def test_scores_equal_the_reference(
     np.testing.assert_allclose(scores, wanted, rtol=2e-4, atol=1e-6)
     parts = contributions(sharpened, scoring).sum(axis=(1, 2))
     np.testing.assert_allclose(parts[np.isfinite(scores)], scores[np.isfinite(scores)], rtol=1e-5)
-
-
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), n_tokens=st.integers(1, 64))
-def test_maxima_and_documents_equal_the_reference(seed: int, n_tokens: int) -> None:
-    rng = np.random.default_rng(seed)
-    cells, vectors = library(rng, 4)
-    query = query_of(unit_rows(rng, n_tokens))
-    keep = rng.random(len(cells)) < 0.8
-    found = ExactTokenIndex(cells, vectors, ["text"] * 4).maxima(query, keep)
-    per_cell = np.split(vectors, cells.offsets[1:-1])
-    expected = reference.maxima(query.vectors["text"], list(per_cell))
-    expected[~keep] = -np.inf
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-
-    for documents in (videos(cells), passages(cells)):
-        grouped = similarities(documents, cells, found)
-        for d, (video, passage) in enumerate(zip(documents.video, documents.passage, strict=True)):
-            for m in range(len(MODALITIES)):
-                mine = (cells.video == video) & (cells.modality == m)
-                if passage >= 0:
-                    mine &= np.isin(cells.passage, [passage, -1])
-                elif (cells.passage[cells.video == video] >= 0).any() and len(documents.video) > 4:
-                    mine &= cells.passage == -1
-                best = found[mine].max(axis=0) if mine.any() else np.full(n_tokens, -np.inf)
-                np.testing.assert_array_equal(grouped[d, m], best)
-
-
-def test_every_passage_and_every_lone_video_is_a_document() -> None:
-    cells, _ = library(np.random.default_rng(3), 5)
-    documents = passages(cells)
-    found = set(zip(documents.video.tolist(), documents.passage.tolist(), strict=True))
-    timed = {
-        (v, p) for v, p in zip(cells.video.tolist(), cells.passage.tolist(), strict=True) if p >= 0
-    }
-    lone = set(cells.video.tolist()) - {v for v, _ in timed}
-    assert found == timed | {(v, -1) for v in lone}
 
 
 def test_a_missing_modality_neither_lifts_nor_sinks_a_document() -> None:
@@ -171,11 +101,3 @@ def test_an_impossible_weight_is_refused(weight: float) -> None:
 def test_all_weights_zero_is_refused() -> None:
     with pytest.raises(UsageError, match="nothing would be searched"):
         Scoring(weights=dict.fromkeys(MODALITIES, 0.0))
-
-
-def test_a_query_of_another_width_is_refused() -> None:
-    cells, vectors = library(np.random.default_rng(0), 3)
-    with pytest.raises(UsageError, match="expected width 16, got width 8"):
-        ExactTokenIndex(cells, vectors, ["text"] * 4).maxima(
-            query_of(np.ones((1, 8), np.float32)), np.ones(len(cells), bool)
-        )

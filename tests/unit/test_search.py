@@ -20,7 +20,9 @@ from mmretrieve.datatypes import (
 )
 from mmretrieve.errors import UsageError
 from mmretrieve.scoring.aggregation import Scoring
-from mmretrieve.search.filters import holds, keep_cells, matches, parse_condition
+from mmretrieve.kernels.plain import PlainKernels
+from mmretrieve.search.filters import holds, matches, parse_condition
+from mmretrieve.search.selection import select
 from mmretrieve.search.searcher import Request, Searcher
 from mmretrieve.storage.folder import Manifest, write_manifest
 from mmretrieve.storage.reader import Snapshot
@@ -89,7 +91,7 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 
 @pytest.fixture
 def searcher(snapshot: Snapshot) -> Searcher:
-    return Searcher(snapshot, encode)
+    return Searcher(snapshot, encode, PlainKernels())
 
 
 def ids(searcher: Searcher, query: str, **kwargs: object) -> list[tuple[str, float]]:
@@ -120,6 +122,18 @@ def test_evidence_names_the_word_the_passage_and_the_time(searcher: Searcher) ->
     assert hit.moment.start_s == 20.0
 
 
+def passages(snapshot: Snapshot, wanted: Filter) -> set[str]:
+    """Video id and number of every passage that takes part."""
+    found = set()
+    selections = select(snapshot, wanted)
+    for live, selection in zip(snapshot.searchable.segments, selections, strict=True):
+        layout = live.segment.layout
+        owner = np.repeat(live.video, np.diff(layout.videos))
+        kept = range(layout.n_passages) if selection.passages is None else selection.passages
+        found |= {f"{snapshot.videos[owner[p]].video_id}{live.segment.number[p]}" for p in kept}
+    return found
+
+
 @pytest.mark.parametrize(
     ("from_s", "to_s", "kept"),
     [
@@ -132,10 +146,7 @@ def test_evidence_names_the_word_the_passage_and_the_time(searcher: Searcher) ->
 def test_a_time_range_keeps_passages_and_what_is_known_about_them(
     snapshot: Snapshot, from_s: float | None, to_s: float | None, kept: set[str]
 ) -> None:
-    keep = keep_cells(snapshot, Filter(from_s=from_s, to_s=to_s))
-    cells = snapshot.cells
-    pairs = zip(cells.video[keep].tolist(), cells.passage[keep].tolist(), strict=True)
-    assert {f"{snapshot.videos[v].video_id}{p}" for v, p in pairs} == kept
+    assert passages(snapshot, Filter(from_s=from_s, to_s=to_s)) == kept
 
 
 def test_filters_that_cannot_be_used(snapshot: Snapshot) -> None:
@@ -147,7 +158,7 @@ def test_filters_that_cannot_be_used(snapshot: Snapshot) -> None:
         Filter(where=(("channel=>", "x"),)),
     ):
         with pytest.raises(UsageError):
-            keep_cells(snapshot, wanted)
+            select(snapshot, wanted)
 
 
 @pytest.mark.parametrize(
@@ -176,8 +187,7 @@ def test_names_fit_ids_paths_file_names_and_globs() -> None:
 
 def test_phrases_are_words_and_no_patterns(snapshot: Snapshot) -> None:
     def kept(phrase: str) -> set[str]:
-        keep = keep_cells(snapshot, Filter(phrase=phrase))
-        return {snapshot.videos[v].video_id for v in snapshot.cells.video[keep].tolist()}
+        return {name[0] for name in passages(snapshot, Filter(phrase=phrase))}
 
     assert kept("RED  boat") == {"a"}
     assert kept("boat harbour") == {"b"}
@@ -192,7 +202,7 @@ def test_a_query_of_another_width_is_told(snapshot: Snapshot) -> None:
         )
 
     with pytest.raises(UsageError, match="expected width 16, got width 3"):
-        Searcher(snapshot, narrow).search("x", Request())
+        Searcher(snapshot, narrow, PlainKernels()).search("x", Request())
 
 
 @pytest.mark.parametrize("modality", MODALITIES)

@@ -34,6 +34,7 @@ from mmretrieve.storage.folder import (
     write_manifest,
 )
 from mmretrieve.storage.nulls import read_nulls, write_nulls
+from mmretrieve.storage.everything import everything
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import FileRecord, Thumbnail, VideoEntry, VideoRecord
 from mmretrieve.storage.schema import TABLES
@@ -99,11 +100,11 @@ def rows(folder: Path, table: str) -> list[dict[str, Any]]:
 def assert_whole(folder: Path) -> None:
     """Every visible video has all of its own passages, thumbnails and nothing else's."""
     seen = snapshot(folder)
-    cells = seen.cells
+    cells = everything(seen).cells
     for i, video in enumerate(seen.videos):
         mine = np.flatnonzero(cells.video == i)
         assert sorted(cells.passage[mine].tolist()) == [-1, 0, 1]
-        for detail in seen.details(mine.tolist()).values():
+        for detail in seen.cells.details(cells.row[mine]):
             assert detail.passage.segments[0].text.startswith(f"said in {video.revision} ")
         pictures = seen.thumbnails(video)
         assert [p.jpeg for p in pictures] == [f"{video.revision} {n}".encode() for n in range(2)]
@@ -116,13 +117,14 @@ def test_what_is_written_is_read_back(folder: Path) -> None:
     assert seen.videos == (written.video,)
     assert seen.files == (note("/v/a.mp4", "id"),)
     assert seen.paths == {"id": "/v/a.mp4"}
-    assert len(seen.cells) == 3
-    for number, detail in seen.details(range(3)).items():
+    stored = everything(seen)
+    assert len(stored.cells) == 3
+    for number, detail in enumerate(seen.cells.details(stored.cells.row)):
         part, tokens = next(p for p in written.passages if p[0] == detail.passage)
         assert part.modality in (Modality.SPEECH, Modality.METADATA)
-        low, high = seen.cells.offsets[number], seen.cells.offsets[number + 1]
+        low, high = stored.cells.offsets[number], stored.cells.offsets[number + 1]
         np.testing.assert_array_equal(
-            seen.vectors[low:high], tokens.vectors.astype(np.float16).astype(np.float32)
+            stored.vectors[low:high], tokens.vectors.astype(np.float16).astype(np.float32)
         )
         np.testing.assert_array_equal(detail.char_end, tokens.char_end)
     assert_whole(folder)
@@ -131,7 +133,7 @@ def test_what_is_written_is_read_back(folder: Path) -> None:
 def test_cells_are_in_the_promised_order(folder: Path) -> None:
     commit(folder, [entry("b", "r1"), entry("a", "r2", seed=1)])
     commit(folder, [entry("c", "r3", seed=2)])
-    cells = snapshot(folder).cells
+    cells = everything(snapshot(folder)).cells
     keys = [
         *zip(cells.modality.tolist(), cells.video.tolist(), cells.passage.tolist(), strict=True)
     ]
@@ -218,7 +220,7 @@ def test_revisions_without_a_mark_are_invisible_and_swept(folder: Path) -> None:
     seen = snapshot(folder)
     assert [v.video_id for v in seen.videos] == ["a"]
     assert seen.unmarked_revisions() == {("lost", "r2")}
-    assert len(seen.cells) == 3
+    assert len(everything(seen).cells) == 3
     assert_whole(folder)
     with IndexWriter(folder, MANIFEST) as writer:
         writer.sweep(seen.unmarked_revisions())
@@ -247,8 +249,9 @@ def test_a_snapshot_stays_as_it_was(folder: Path) -> None:
         writer.optimize()
     assert not old.is_current()
     assert [v.revision for v in old.videos] == ["r1", "r2"]
-    assert len(old.cells) == 6
-    texts = {d.passage.segments[0].text for d in old.details(range(6)).values()}
+    cells = everything(old).cells
+    assert len(cells) == 6
+    texts = {d.passage.segments[0].text for d in old.cells.details(cells.row)}
     assert texts == {f"said in {r} {n}" for r in ("r1", "r2") for n in (-1, 0, 1)}
     assert [v.revision for v in snapshot(folder).videos] == ["r3"]
     assert_whole(folder)
@@ -270,9 +273,12 @@ def test_a_note_about_a_file_alone_is_news(folder: Path) -> None:
 
 def test_an_index_that_was_never_written_to_is_empty(folder: Path) -> None:
     seen = snapshot(folder)
-    assert (seen.videos, seen.files, len(seen.cells), seen.vectors.shape) == ((), (), 0, (0, DIM))
+    stored = everything(seen)
+    assert (seen.videos, seen.files, len(stored.cells)) == ((), (), 0)
+    assert stored.vectors.shape == (0, DIM)
     assert seen.is_current()
-    assert (seen.unmarked_revisions(), seen.orphans(), seen.details([])) == (set(), set(), {})
+    assert (seen.unmarked_revisions(), seen.orphans()) == (set(), set())
+    assert seen.cells.details(np.empty(0, np.uint64)) == ()
     with IndexWriter(folder, MANIFEST):
         assert sorted(p.name for p in (folder / "lance").iterdir()) == sorted(
             f"{t}.lance" for t in TABLES
