@@ -347,6 +347,7 @@ def _manifest(settings: Settings) -> Manifest:
         encoders=dict(encoder.fingerprints()),
         spaces={m.value: space for m, space in encoder.spaces.items()},
         settings_toml=settings.to_toml(),
+        dims={s: width for s, width in encoder.dims.items() if width != encoder.dim},
     )
 
 

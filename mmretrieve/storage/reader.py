@@ -18,6 +18,7 @@ from mmretrieve.errors import IndexFormatError
 from mmretrieve.storage.folder import Manifest
 from mmretrieve.storage.records import FileRecord, Thumbnail, VideoRecord
 from mmretrieve.storage.schema import file_record, passage_record, video_record
+from mmretrieve.storage.vectors import flat_vectors
 
 _RETRIES = 5
 DETAILS_IN_MEMORY_TOKENS = 1_000_000
@@ -72,7 +73,8 @@ class Snapshot:
     """The index as one moment saw it: videos, cells, and token vectors in memory.
 
     ``videos`` are ordered by id, ``paths`` maps a video id to where its file was last seen, and
-    ``vectors`` is ``(n_tokens, dim)`` float32, rows of unit length as stored in float16.
+    ``vectors`` is ``(n_tokens, dim)`` float32, rows of unit length as stored in float16; where
+    spaces differ in width, narrower ones are followed by zeros.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -149,15 +151,15 @@ class Snapshot:
         import pyarrow.compute as pc
 
         wanted = pc.equal(pc.field("revision"), video.revision)
-        table = _dataset(self.folder, "keyframes").to_table(filter=wanted)
+        table = open_table(self.folder, "keyframes").to_table(filter=wanted)
         found = [Thumbnail(r["time_s"], r["passage"], r["thumbnail"]) for r in table.to_pylist()]
         return sorted(found, key=lambda t: t.time_s)
 
     def _open(self) -> None:
         for _ in range(_RETRIES):
-            videos = _dataset(self.folder, "videos")
-            files = _dataset(self.folder, "files")
-            self._passages = _dataset(self.folder, "passages")
+            videos = open_table(self.folder, "videos")
+            files = open_table(self.folder, "files")
+            self._passages = open_table(self.folder, "passages")
             # A writer deletes replaced passages after it moves the commit mark: a mark that has not
             # moved since means that every passage it names was still there.
             if videos.latest_version == videos.version:
@@ -200,7 +202,12 @@ def _manifests(folder: Path) -> dict[str, frozenset[str]]:
     return found
 
 
-def _dataset(folder: Path, name: str) -> Any:
+def open_table(folder: Path, name: str) -> Any:
+    """The newest state of a table, a Lance dataset.
+
+    Raises:
+        IndexFormatError: it cannot be opened.
+    """
     import lance
 
     try:
@@ -229,16 +236,21 @@ def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
 def _gather(
     column: pa.ChunkedArray, order: NDArray[np.int64], dim: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Token vectors of the rows in the given order as float32, and the number of tokens a row."""
-    lists = column.combine_chunks()
-    offsets = lists.offsets.to_numpy().astype(np.int64)
-    flat = lists.values.values.to_numpy(zero_copy_only=False).reshape(-1, dim)
-    starts, lengths = offsets[:-1][order], np.diff(offsets)[order]
+    """Token vectors of the rows in the given order as float32, narrower ones followed by zeros, and
+    the number of tokens a row."""
+    found = flat_vectors(column.combine_chunks())
+    lengths = found.count[order]
     ends = np.cumsum(lengths)
-    rows = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(
-        starts - (ends - lengths), lengths
-    )
-    return flat[rows].astype(np.float32), lengths
+    if found.is_uniform(dim):
+        starts = found.begin[:-1][order] // dim
+        rows = np.repeat(starts - (ends - lengths), lengths)
+        rows += np.arange(len(rows))
+        return found.values.reshape(-1, dim)[rows].astype(np.float32), lengths
+    out = np.zeros((int(lengths.sum()), dim), np.float32)
+    for row, end in zip(order.tolist(), ends.tolist(), strict=True):
+        tokens = found.row(row)
+        out[end - len(tokens) : end, : tokens.shape[1]] = tokens
+    return out, lengths
 
 
 def _cells(
