@@ -27,7 +27,8 @@ from mmretrieve.search.prepared import Space, prepare
 from mmretrieve.search.ranking import Ranker
 from mmretrieve.search.selection import select
 from mmretrieve.search.stages import Limits
-from mmretrieve.storage.codes import CodeLimits, update
+from mmretrieve.storage.codes.policy import Limits as CodeLimits
+from mmretrieve.storage.codes.update import update
 from mmretrieve.storage.everything import everything
 from mmretrieve.storage.folder import read_manifest
 from mmretrieve.storage.reader import Snapshot
@@ -136,7 +137,7 @@ def _write(folder: Path, n: int, seed: int) -> Tally:
                     writer.remove_videos([gone.video.video_id])
                 else:
                     writer.optimize()
-                    tally.errors += update(folder, manifest, kernels(), SMALL).warnings
+                    tally.errors += update(folder, manifest, kernels(), SMALL).notes
         except Exception:  # what went wrong is what this looks for
             tally.errors.append(traceback.format_exc())
         tally.count(operation)

@@ -14,7 +14,7 @@ from benchmarks.text_data import Collection, abstracts, activitynet, slides
 from benchmarks.text_tokens import TokenCache
 from mmretrieve.datatypes import MODALITIES, Modality
 from mmretrieve.scoring.aggregation import Scoring, aggregate, calibrate, evidence
-from mmretrieve.search.ranking import REFERENCE_VIDEOS
+from mmretrieve.storage.codes.sample import VIDEOS
 
 Array = NDArray[np.float32]
 PLAIN = Scoring(power=1, centre=False)
@@ -72,7 +72,7 @@ def run(data: Path, cache_folder: Path) -> None:
     _contexts(result, "activitynet_asr", "captions", spoken, joined)
     result.note(
         "R@k: a relevant document is among the first k. Chance is measured as in a search, on at "
-        f"most {REFERENCE_VIDEOS} documents spread over the collection. Data: {data.name}."
+        f"most {VIDEOS.most} documents spread over the collection. Data: {data.name}."
     )
     result.save()
 
@@ -125,4 +125,4 @@ def _maxima(queries: Sequence[Array], documents: Sequence[Array]) -> Array:
 
 
 def _sample(n: int) -> NDArray[np.int64]:
-    return np.linspace(0, n - 1, min(n, REFERENCE_VIDEOS)).astype(np.int64)
+    return np.linspace(0, n - 1, min(n, VIDEOS.most)).astype(np.int64)

@@ -21,7 +21,7 @@ from mmretrieve.datatypes import (
     SearchResult,
 )
 from mmretrieve.encoders.registry import load_encoder
-from mmretrieve.errors import IndexNotFoundError, PresetMismatchError, UsageError
+from mmretrieve.errors import CodesError, IndexNotFoundError, PresetMismatchError, UsageError
 from mmretrieve.reports import Failure, IndexInfo, IndexReport, Progress, VideoInfo
 from mmretrieve.storage.folder import (
     Manifest,
@@ -308,10 +308,13 @@ class Engine:
             return self._kernels
 
     def _seal(self) -> tuple[str, ...]:
-        """Bring the codes up to date with the tables, under the writer's lock; warnings."""
-        from mmretrieve.storage.codes import update
+        """Bring the codes up to date with the tables, under the writer's lock; what to know about it."""
+        from mmretrieve.storage.codes.update import update
 
-        return update(self._folder, self._manifest, self._chosen_kernels()).warnings
+        try:
+            return update(self._folder, self._manifest, self._chosen_kernels()).notes
+        except CodesError as error:
+            return (str(error),)
 
     def _measure_chance(self) -> None:
         """Keep the null scores of the new state, so that the first search need not wait for them."""
@@ -365,6 +368,7 @@ def _manifest(settings: Settings) -> Manifest:
         encoders=dict(encoder.fingerprints()),
         spaces={m.value: space for m, space in encoder.spaces.items()},
         settings_toml=settings.to_toml(),
+        dims={s: width for s, width in encoder.dims.items() if width != encoder.dim},
     )
 
 

@@ -11,7 +11,8 @@
     │       ├── IndexNotFoundError
     │       ├── IndexFormatError      foreign, newer, or damaged
     │       ├── IndexLockedError      another writer is at work
-    │       └── PresetMismatchError   built with other encoders
+    │       ├── PresetMismatchError   built with other encoders
+    │       └── CodesError            token codes cannot be written
     └── InputError            one input file                        recorded, the run goes on
         ├── MediaError            cannot be opened or decoded
         └── SidecarError          a file beside the video cannot be read
@@ -58,6 +59,10 @@ class IndexLockedError(IndexFolderError):
 
 class PresetMismatchError(IndexFolderError):
     """The index was built with other encoders than the ones asked for."""
+
+
+class CodesError(IndexFolderError):
+    """Token codes cannot be written. They are derived from the index, which holds without them."""
 
 
 class InputError(MmretrieveError):

@@ -20,6 +20,11 @@ class Encoder(Protocol):
         ...
 
     @property
+    def dims(self) -> Mapping[str, int]:
+        """Space -> width of its tokens; the widest is ``dim``."""
+        ...
+
+    @property
     def spaces(self) -> Mapping[Modality, str]:
         """The space that each modality's tokens live in."""
         ...

@@ -39,6 +39,11 @@ class LiteEncoder:
         self._frames = FrameEncoder(threads=threads)
 
     @property
+    def dims(self) -> Mapping[str, int]:
+        """One space."""
+        return {"text": self.dim}
+
+    @property
     def spaces(self) -> Mapping[Modality, str]:
         """All modalities share the space of text tokens."""
         return dict.fromkeys(Modality, "text")

@@ -10,7 +10,7 @@ from mmretrieve.kernels.arrays import Tokens8
 from mmretrieve.kernels.base import Kernels, Numbers
 from mmretrieve.scoring.aggregation import Calibration, Scoring, calibration_of
 from mmretrieve.search.prepared import PreparedQuery
-from mmretrieve.storage.codes import Segment
+from mmretrieve.storage.codes.segment import Segment
 
 
 class Chance:

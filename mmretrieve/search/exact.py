@@ -13,7 +13,7 @@ from mmretrieve.kernels.base import Kernels, Numbers
 from mmretrieve.search.documents import Documents, in_runs, pairs
 from mmretrieve.search.prepared import PreparedQuery, TableCache
 from mmretrieve.search.selection import Selection
-from mmretrieve.storage.codes import Segment, SegmentKind
+from mmretrieve.storage.codes.segment import Segment, SegmentKind
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.searchable import LiveSegment
 

@@ -15,7 +15,7 @@ from mmretrieve.kernels.arrays import Bytes, Floats, Rule
 from mmretrieve.kernels.base import Kernels, Numbers
 from mmretrieve.search.prepared import PreparedQuery, QueryTables, TableCache
 from mmretrieve.search.selection import Selection
-from mmretrieve.storage.codes import Segment, SegmentKind
+from mmretrieve.storage.codes.segment import Segment, SegmentKind
 
 
 class Path(StrEnum):

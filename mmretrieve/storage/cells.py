@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mmretrieve.datatypes import Modality, Passage
 from mmretrieve.storage.schema import passage_record
+from mmretrieve.storage.vectors import flat_vectors
 
 CACHE_TOKENS = 250_000
 """Tokens of cells seen last whose vectors and details stay in memory: a search that asks again for what
@@ -61,11 +62,10 @@ class CellStore:
 
         def read(missing: list[int]) -> list[NDArray[np.float32]]:
             column = self._take(missing, ["vectors"])["vectors"].combine_chunks()
-            flat, ends = flat_vectors(column)
-            parts = np.split(flat, ends[:-1])
+            found = flat_vectors(column)
             return [
-                part.astype(np.float32).reshape(-1, width[row])
-                for row, part in zip(missing, parts, strict=True)
+                found.row(i).astype(np.float32).reshape(-1, width[row])
+                for i, row in enumerate(missing)
             ]
 
         return tuple(self._vectors.get(rows.tolist(), read))
@@ -102,19 +102,6 @@ class CellStore:
 
     def _take(self, rows: list[int], columns: list[str]) -> pa.Table:
         return self._passages._take_rows(rows, columns=columns)
-
-
-def flat_vectors(column: pa.ListArray) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
-    """All numbers of a column of multi-vectors, and where each row ends in them."""
-    inner = column.flatten()
-    if pa.types.is_fixed_size_list(inner.type):
-        ends = np.diff(column.offsets.to_numpy()).astype(np.int64).cumsum() * inner.type.list_size
-    else:
-        bounds = inner.offsets.to_numpy().astype(np.int64)
-        tokens = np.diff(column.offsets.to_numpy()).astype(np.int64).cumsum()
-        ends = bounds[tokens] - bounds[0]
-    flat = inner.flatten().to_numpy(zero_copy_only=False)
-    return flat, ends
 
 
 class _Kept(Generic[_V]):

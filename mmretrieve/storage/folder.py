@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmretrieve.datatypes import Modality
 from mmretrieve.errors import IndexFormatError, IndexLockedError, IndexNotFoundError
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ _MANIFEST = "manifest.json"
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What an index was made with. ``encoders`` maps an encoder to the sha256 of its weights,
-    ``spaces`` a modality to the vector space of its tokens."""
+    ``spaces`` a modality to the vector space of its tokens, ``dims`` a space to the width of its
+    tokens where that is not ``dim``."""
 
     preset: str
     dim: int
@@ -32,10 +34,24 @@ class Manifest:
     settings_toml: str
     format_version: int = FORMAT_VERSION
     program: str = "mmretrieve"
+    dims: dict[str, int] = field(default_factory=dict)
+
+    def width(self, modality: Modality) -> int:
+        """Numbers in a token of this modality."""
+        return self.dims.get(self.spaces.get(modality.value, ""), self.dim)
+
+    @property
+    def one_width(self) -> int | None:
+        """The width of all tokens; None where modalities differ."""
+        widths = {self.width(modality) for modality in Modality}
+        return widths.pop() if len(widths) == 1 else None
 
     def to_json(self) -> str:
         """The manifest as it lies on disk."""
-        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+        data = dataclasses.asdict(self)
+        if not self.dims:  # as it was before spaces could differ, so that older programs read it
+            del data["dims"]
+        return json.dumps(data, indent=2, sort_keys=True) + "\n"
 
 
 def locate(explicit: Path | None = None, start: Path | None = None) -> Path:
@@ -164,8 +180,9 @@ def acquire_lock(folder: Path) -> BaseFileLock:
 
 
 def _has_foreign_files(folder: Path) -> bool:
-    ours = {f"{_MANIFEST}.new", "writer.lock", "lance"}
-    return any(entry.name not in ours for entry in folder.iterdir())
+    ours = {f"{_MANIFEST}.new", "writer.lock", "lance", "nulls.json", "codes"}
+    names = [entry.name for entry in folder.iterdir()]
+    return any(name not in ours and not name.startswith("nulls.json.") for name in names)
 
 
 def _no_index(folder: Path) -> str:

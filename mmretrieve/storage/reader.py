@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from mmretrieve.datatypes import MODALITIES
-from mmretrieve.errors import IndexFormatError
 from mmretrieve.kernels.base import Kernels
 from mmretrieve.kernels.plain import PlainKernels
 from mmretrieve.storage.cells import CellStore
+from mmretrieve.storage.codes.build import Source
 from mmretrieve.storage.folder import Manifest
 from mmretrieve.storage.records import FileRecord, Thumbnail, VideoRecord
 from mmretrieve.storage.schema import file_record, video_record
 from mmretrieve.storage.searchable import NOTHING, Searchable, load
+from mmretrieve.storage.tables import open_table
 
 _RETRIES = 5
 
@@ -52,8 +53,8 @@ class Snapshot:
         """Segments that hold all videos, and the samples that chance is measured on."""
         if self._passages is None:
             return NOTHING
-        revisions = tuple(video.revision for video in self.videos)
-        return load(self.folder, self.manifest, self._passages, revisions, self._kernels())
+        source = Source(self._passages, self.manifest, self._kernels())
+        return load(self.folder, source, {v.revision: v.video_id for v in self.videos})
 
     @cached_property
     def cells(self) -> CellStore:
@@ -83,15 +84,15 @@ class Snapshot:
         import pyarrow.compute as pc
 
         wanted = pc.equal(pc.field("revision"), video.revision)
-        table = _dataset(self.folder, "keyframes").to_table(filter=wanted)
+        table = open_table(self.folder, "keyframes").to_table(filter=wanted)
         found = [Thumbnail(r["time_s"], r["passage"], r["thumbnail"]) for r in table.to_pylist()]
         return sorted(found, key=lambda t: t.time_s)
 
     def _open(self) -> None:
         for _ in range(_RETRIES):
-            videos = _dataset(self.folder, "videos")
-            files = _dataset(self.folder, "files")
-            self._passages = _dataset(self.folder, "passages")
+            videos = open_table(self.folder, "videos")
+            files = open_table(self.folder, "files")
+            self._passages = open_table(self.folder, "passages")
             # A writer deletes replaced passages after it moves the commit mark: a mark that has not
             # moved since means that every passage it names was still there.
             if videos.latest_version == videos.version:
@@ -113,17 +114,6 @@ def _manifests(folder: Path) -> dict[str, frozenset[str]]:
             names = []
         found[table] = frozenset(name for name in names if name.endswith(".manifest"))
     return found
-
-
-def _dataset(folder: Path, name: str) -> Any:
-    import lance
-
-    try:
-        return lance.dataset(str(folder / "lance" / f"{name}.lance"))
-    except (ValueError, OSError) as error:
-        raise IndexFormatError(
-            f"table {name!r} of {folder} cannot be opened ({error}): index again into a new folder"
-        ) from error
 
 
 def _paths(videos: Sequence[VideoRecord], files: Sequence[FileRecord]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from mmretrieve.datatypes import Box, Modality, Passage, Probe, Segment, TokenEmbeddings
 from mmretrieve.storage.records import FileRecord, VideoEntry, VideoRecord
+from mmretrieve.storage.vectors import vector_column
 
 TABLES = ("videos", "passages", "keyframes", "files")
 
@@ -27,8 +28,9 @@ _SEGMENT = pa.struct(
 )
 
 
-def schemas(dim: int) -> dict[str, pa.Schema]:
-    """Table name -> schema; ``dim`` is the width of a token embedding."""
+def schemas(dim: int | None) -> dict[str, pa.Schema]:
+    """Table name -> schema; ``dim`` is the width of a token embedding, None where spaces differ."""
+    vector = pa.list_(pa.float16()) if dim is None else pa.list_(pa.float16(), dim)
     key = [("video_id", pa.string()), ("revision", pa.string())]
     return {
         "videos": pa.schema(
@@ -56,7 +58,7 @@ def schemas(dim: int) -> dict[str, pa.Schema]:
                 ("source", pa.string()),
                 ("text", pa.string()),
                 ("segments", pa.list_(_SEGMENT)),
-                ("vectors", pa.list_(pa.list_(pa.float16(), dim))),
+                ("vectors", pa.list_(vector)),
                 ("token_segment", pa.list_(pa.int32())),
                 ("char_start", pa.list_(pa.int32())),
                 ("char_end", pa.list_(pa.int32())),
@@ -128,12 +130,8 @@ def passage_table(entries: Iterable[VideoEntry], schema: pa.Schema) -> pa.Table:
         for passage, tokens in entry.passages:
             rows.append(_passage_row(entry.video, passage, tokens))
             vectors.append(tokens.vectors.astype(np.float16))
-    dim = schema.field("vectors").type.value_type.list_size
-    flat = np.concatenate(vectors) if vectors else np.empty((0, dim), np.float16)
-    offsets = np.cumsum([0, *(len(v) for v in vectors)]).astype(np.int32)
-    inner = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel(), pa.float16()), dim)
     columns = [
-        pa.ListArray.from_arrays(pa.array(offsets), inner)
+        vector_column(vectors, schema.field("vectors").type)
         if name == "vectors"
         else pa.array([row[name] for row in rows], schema.field(name).type)
         for name in schema.names

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmretrieve.kernels.base import Kernels
-from mmretrieve.storage.codes import Segment, tail_segment
-from mmretrieve.storage.folder import Manifest
+from mmretrieve.storage.codes.build import Source, tail_segment
+from mmretrieve.storage.codes.reading import open_codes
+from mmretrieve.storage.codes.sample import Part, draw
+from mmretrieve.storage.codes.segment import Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,25 @@ class Searchable:
 NOTHING = Searchable((), None, None, ())
 
 
-def load(
-    folder: Path, manifest: Manifest, passages: Any, revisions: Sequence[str], kernels: Kernels
-) -> Searchable:
-    """Open what is sealed, and read the rest from the tables. ``revisions``: of the snapshot's videos in
-    their order."""
-    tail = tail_segment(passages, list(revisions), manifest, kernels)
-    number = {r: i for i, r in enumerate(revisions)}
-    video = np.array([number[r.decode()] for r in tail.revision], np.int32)
-    return Searchable((LiveSegment(tail, video),), tail, tail, ())
+def load(folder: Path, source: Source, ids: Mapping[str, str]) -> Searchable:
+    """Open what is sealed, and read the rest from the tables. ``ids`` maps the revisions of the
+    snapshot's videos, in their order, to video ids."""
+    codes = open_codes(folder, source.manifest, ids.keys())
+    parts = [Part(s, alive) for s, alive in zip(codes.segments, codes.alive, strict=True)]
+    if codes.uncovered:
+        tail = tail_segment(source.dataset, codes.uncovered, source.manifest, source.kernels)
+        parts.append(Part(tail, np.ones(tail.layout.n_videos, bool)))
+    samples = codes.samples or draw(source, parts, ids)
+    number = {revision.encode(): i for i, revision in enumerate(ids)}
+    live = (LiveSegment(part.segment, _numbers(part, number)) for part in parts)
+    return Searchable(
+        tuple(one for one in live if (one.video >= 0).any()),
+        samples.passages,
+        samples.videos,
+        codes.notes,
+    )
+
+
+def _numbers(part: Part, number: Mapping[bytes, int]) -> NDArray[np.int32]:
+    found = [number.get(revision, -1) for revision in part.segment.revision.tolist()]
+    return np.where(part.alive, np.array(found, np.int32), -1).astype(np.int32)

@@ -17,6 +17,8 @@ from mmretrieve.storage.schema import TABLES, passage_table, schemas, video_row
 
 KEEP_OLD_VERSIONS = timedelta(minutes=10)
 """Readers that opened the index before a compaction keep their snapshot for this long."""
+_STABLE_ROWS = {"new_table_enable_stable_row_ids": "true"}
+"""Row ids survive a compaction, so that token codes can name the rows they were made from."""
 
 
 class IndexWriter:
@@ -31,10 +33,15 @@ class IndexWriter:
         try:
             import lancedb
 
-            self._schemas = schemas(manifest.dim)
+            self._schemas = schemas(manifest.one_width)
             database = lancedb.connect(folder / "lance")
             self._tables: dict[str, Any] = {
-                name: database.create_table(name, schema=self._schemas[name], exist_ok=True)
+                name: database.create_table(
+                    name,
+                    schema=self._schemas[name],
+                    exist_ok=True,
+                    storage_options=_STABLE_ROWS if name == "passages" else None,
+                )
                 for name in reversed(TABLES)  # videos last: who sees it may open all of them
             }
         except BaseException:

@@ -19,11 +19,11 @@ from mmretrieve.datatypes import (
     TokenEmbeddings,
 )
 from mmretrieve.errors import UsageError
-from mmretrieve.scoring.aggregation import Scoring
 from mmretrieve.kernels.plain import PlainKernels
+from mmretrieve.scoring.aggregation import Scoring
 from mmretrieve.search.filters import holds, matches, parse_condition
-from mmretrieve.search.selection import select
 from mmretrieve.search.searcher import Request, Searcher
+from mmretrieve.search.selection import select
 from mmretrieve.storage.folder import Manifest, write_manifest
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import VideoEntry, VideoRecord

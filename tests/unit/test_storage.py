@@ -24,6 +24,7 @@ from mmretrieve.datatypes import (
 )
 from mmretrieve.errors import IndexFormatError, IndexLockedError, IndexNotFoundError
 from mmretrieve.scoring.nulls import Nulls
+from mmretrieve.storage.everything import everything
 from mmretrieve.storage.folder import (
     FORMAT_VERSION,
     Manifest,
@@ -34,7 +35,6 @@ from mmretrieve.storage.folder import (
     write_manifest,
 )
 from mmretrieve.storage.nulls import read_nulls, write_nulls
-from mmretrieve.storage.everything import everything
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import FileRecord, Thumbnail, VideoEntry, VideoRecord
 from mmretrieve.storage.schema import TABLES
