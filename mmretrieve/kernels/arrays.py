@@ -16,6 +16,8 @@ from mmretrieve.scoring.aggregation import Calibration, Scoring
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
+Vectors = NDArray[np.float16] | Floats
+"""``(n, dim)``, as stored or as encoded."""
 
 
 @dataclass(frozen=True, slots=True)

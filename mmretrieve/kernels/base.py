@@ -18,6 +18,7 @@ from mmretrieve.kernels.arrays import (
     Lists,
     Rule,
     Tokens8,
+    Vectors,
 )
 
 Numbers = NDArray[np.int64]
@@ -37,7 +38,7 @@ class Kernels(Protocol):
         """What runs, for people: ``avx512``, ``numpy``, ..."""
         ...
 
-    def quantize(self, vectors: NDArray[np.float16] | Floats) -> Tokens8:
+    def quantize(self, vectors: Vectors) -> Tokens8:
         """``(n, dim)`` float16 or float32 to eight bits: ``rint(v * (127 / max|v|))`` for each row.
 
         Raises:
@@ -47,7 +48,7 @@ class Kernels(Protocol):
 
     def encode(
         self,
-        vectors: NDArray[np.float16] | Floats,
+        vectors: Vectors,
         centroid: NDArray[np.uint16],
         book: Codebook,
     ) -> Bytes:
@@ -64,6 +65,13 @@ class Kernels(Protocol):
         self, tokens: Tokens8, begin: Numbers, count: NDArray[np.int32], query: Tokens8
     ) -> Floats:
         """``(n_cells, nq)``: maxima over tokens ``begin[i] : begin[i] + count[i]``; -inf for none."""
+        ...
+
+    def exact_maxima(
+        self, vectors: Vectors, begin: Numbers, count: NDArray[np.int32], query: Floats
+    ) -> Floats:
+        """``(n_cells, nq)``: maxima of the products of ``vectors`` with ``query`` ``(nq, dim)`` in
+        float32. What is asked for beside a cell does not change a bit of its maxima."""
         ...
 
     def coded_maxima(

@@ -20,10 +20,11 @@ from mmretrieve.kernels.arrays import (
     Lists,
     Rule,
     Tokens8,
+    Vectors,
     padded,
 )
 from mmretrieve.kernels.base import Numbers
-from mmretrieve.kernels.plain import PlainKernels, eight_bit_levels, halfway, inverse_spread
+from mmretrieve.kernels.plain import eight_bit_levels, halfway, inverse_spread
 
 _AGGREGATIONS = {
     Aggregation.TOKEN_MAX: 0,
@@ -46,21 +47,21 @@ class NativeKernels:
     def name(self) -> str:
         return self._name
 
-    def quantize(self, vectors: NDArray[np.float16] | Floats) -> Tokens8:
+    def quantize(self, vectors: Vectors) -> Tokens8:
         rows = np.ascontiguousarray(vectors)
-        values = np.empty((len(rows), _width(rows)), np.int8)
+        values = np.empty((len(rows), _width(vectors)), np.int8)
         scales = np.empty(len(rows), np.float32)
         self._extension.quantize(*self._how, rows, values, scales)
         return Tokens8(values, scales)
 
     def encode(
         self,
-        vectors: NDArray[np.float16] | Floats,
+        vectors: Vectors,
         centroid: NDArray[np.uint16],
         book: Codebook,
     ) -> Bytes:
         rows = np.ascontiguousarray(vectors)
-        out = np.empty((len(rows), _width(rows) // 4), np.uint8)
+        out = np.empty((len(rows), _width(vectors) // 4), np.uint8)
         self._extension.encode(
             *self._how, rows, centroid, _pair(book.centroids), inverse_spread(book), halfway(book),
             out,
@@ -93,7 +94,19 @@ class NativeKernels:
         begin: Numbers,
         count: NDArray[np.int32],
     ) -> Floats:
-        return PlainKernels().coded_maxima(codes, book, sims, query, begin, count)
+        out = np.empty((len(begin), len(query)), np.float32)
+        self._extension.coded_maxima(
+            *self._how, _codes([codes]), ((*eight_bit_levels(book), sims),), begin, count,
+            _pair(query), out,
+        )  # fmt: skip
+        return out
+
+    def exact_maxima(
+        self, vectors: Vectors, begin: Numbers, count: NDArray[np.int32], query: Floats
+    ) -> Floats:
+        out = np.empty((len(begin), len(query)), np.float32)
+        self._extension.exact_maxima(*self._how, vectors, begin, count, query, out)
+        return out
 
     def bounds(self, sims: Floats) -> Floats:
         out = np.empty((2, sims.shape[1]), np.float32)
@@ -184,11 +197,12 @@ class NativeKernels:
 
     def select(self, scores: Floats, n: int) -> Numbers:
         out = np.empty(max(0, min(n, len(scores))), np.int64)
-        return out[: self._extension.select(*self._how, scores, out)]
+        n_found: int = self._extension.select(*self._how, scores, out)
+        return out[:n_found]
 
 
-def _width(rows: NDArray[np.floating]) -> int:
-    return -(-rows.shape[1] // 4) * 4
+def _width(rows: Vectors) -> int:
+    return int(-(-rows.shape[1] // 4) * 4)
 
 
 def _pair(tokens: Tokens8) -> tuple[NDArray[np.int8], Floats]:

@@ -18,6 +18,7 @@ from mmretrieve.kernels.arrays import (
     Lists,
     Rule,
     Tokens8,
+    Vectors,
     padded,
 )
 from mmretrieve.kernels.base import Numbers
@@ -36,7 +37,7 @@ class PlainKernels:
 
     name = "numpy"
 
-    def quantize(self, vectors: NDArray[np.float16] | Floats) -> Tokens8:
+    def quantize(self, vectors: Vectors) -> Tokens8:
         rows = _finite(vectors)
         largest = np.abs(rows).max(axis=1, initial=0)
         factor = np.divide(127, largest, out=np.zeros_like(largest), where=largest > _TINY)
@@ -46,7 +47,7 @@ class PlainKernels:
 
     def encode(
         self,
-        vectors: NDArray[np.float16] | Floats,
+        vectors: Vectors,
         centroid: NDArray[np.uint16],
         book: Codebook,
     ) -> Bytes:
@@ -71,6 +72,17 @@ class PlainKernels:
         self, tokens: Tokens8, begin: Numbers, count: NDArray[np.int32], query: Tokens8
     ) -> Floats:
         return _maxima(lambda a, b: _dots(tokens, query, a, b), begin, count, len(query))
+
+    def exact_maxima(
+        self, vectors: Vectors, begin: Numbers, count: NDArray[np.int32], query: Floats
+    ) -> Floats:
+        out = np.full((len(begin), len(query)), -np.inf, np.float32)
+        # One product a cell: in a larger one the last bits would depend on its neighbours.
+        for i, (start, n) in enumerate(zip(begin.tolist(), count.tolist(), strict=True)):
+            if n:
+                rows = vectors[start : start + n].astype(np.float32)
+                out[i] = (rows @ query.T).max(axis=0)
+        return out
 
     def coded_maxima(
         self,
@@ -252,7 +264,7 @@ def _dots(tokens: Tokens8, query: Tokens8, start: int, stop: int) -> Floats:
     return np.asarray(scaled * query.scales, np.float32)
 
 
-def _finite(vectors: NDArray[np.float16] | Floats) -> Floats:
+def _finite(vectors: Vectors) -> Floats:
     rows = np.asarray(vectors, np.float32)
     if not np.isfinite(rows).all():
         raise ValueError("vectors: a value is not finite")

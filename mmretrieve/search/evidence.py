@@ -41,7 +41,7 @@ def wins(ranking: Ranking, document: int, spaces: Sequence[str]) -> list[Win]:
         winners = mine[np.argmax(cells.maxima[np.ix_(mine, tokens)], axis=0)]
         vectors = ranking.query.vectors[spaces[modality]]
         for query_token, cell in zip(tokens.tolist(), winners.tolist(), strict=True):
-            similarity = cells.vectors[cell] @ vectors[query_token]
+            similarity = cells.vectors[cell].astype(np.float32) @ vectors[query_token]
             token = int(similarity.argmax())
             share = float(parts[modality, query_token])
             found.append(Win(query_token, modality, cell, token, share, float(similarity[token])))

@@ -17,6 +17,8 @@ from mmretrieve.storage.codes.segment import Segment, SegmentKind
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.searchable import LiveSegment
 
+Stored = NDArray[np.float16]
+
 MAX_CELLS = 48
 """A document of more cells (a long video) is rescored from those that hold the best tokens."""
 
@@ -33,11 +35,11 @@ class Chosen:
 @dataclass(frozen=True, slots=True)
 class ExactCells:
     """The cells of some documents: ``modality`` ``(n_cells,)``, ``row`` their row ids, ``vectors[i]``
-    ``(n_tokens, dim)`` float32 as stored, ``maxima`` ``(n_cells, nq)`` exact."""
+    ``(n_tokens, dim)`` as stored, ``maxima`` ``(n_cells, nq)`` exact."""
 
     modality: Bytes
     row: NDArray[np.uint64]
-    vectors: tuple[Floats, ...]
+    vectors: tuple[Stored, ...]
     maxima: Floats
 
 
@@ -75,7 +77,9 @@ class Rescorer:
             np.concatenate([np.empty(0, np.int32), *passage]),
         )  # fmt: skip
         vectors = self.snapshot.cells.vectors(ids, kinds)
-        return documents, ExactCells(kinds, ids, vectors, exact_maxima(kinds, vectors, query))
+        return documents, ExactCells(
+            kinds, ids, vectors, exact_maxima(self.kernels, kinds, vectors, query)
+        )
 
     def _pairs(
         self,
@@ -137,13 +141,17 @@ def coded_maxima(
     return kernels.coded_maxima(codes, book, sims, stretched, begin, count)
 
 
-def exact_maxima(modality: Bytes, vectors: Sequence[Floats], query: PreparedQuery) -> Floats:
-    """``(n_cells, nq)``: the largest dot product of each query token with the tokens of each cell. One
-    product a cell: in a larger one the last bits of a score would depend on its neighbours."""
+def exact_maxima(
+    kernels: Kernels, modality: Bytes, vectors: Sequence[Stored], query: PreparedQuery
+) -> Floats:
+    """``(n_cells, nq)``: the largest dot product of each query token with the tokens of each cell."""
     out = np.full((len(vectors), query.n_tokens), -np.inf, np.float32)
-    for i, (m, rows) in enumerate(zip(modality.tolist(), vectors, strict=True)):
-        if len(rows):
-            out[i] = (rows @ query.vectors[m].T).max(axis=0)
+    for m in np.unique(modality).tolist():
+        cells = np.flatnonzero(modality == m)
+        mine = [vectors[i] for i in cells.tolist()]
+        count = np.array([len(v) for v in mine], np.int32)
+        begin = np.cumsum(count, dtype=np.int64) - count
+        out[cells] = kernels.exact_maxima(np.concatenate(mine), begin, count, query.vectors[m])
     return out
 
 

@@ -24,7 +24,7 @@ from mmretrieve.search.hits import Answer, Describer
 from mmretrieve.search.moments import best_passage, group_passages
 from mmretrieve.search.prepared import PreparedQuery, Space, prepare
 from mmretrieve.search.ranking import Ranker, Ranking
-from mmretrieve.search.selection import Selection, select
+from mmretrieve.search.selection import Selection, n_videos, select
 from mmretrieve.search.stages import Limits, Path
 from mmretrieve.storage.reader import Snapshot
 
@@ -92,14 +92,15 @@ class Searcher:
         hits = self._describer.hits(answers, ranking, passages, nulls)
         kept = [h for h in hits if _sure_enough(h, request.min_confidence)]
         surest = max((_LABELS.index(h.confidence.label) for h in hits), default=0)
-        weighted = scoring.weight_vector > 0
+        weights = scoring.weight_vector
+        together = list(zip(self._snapshot.searchable.segments, selections, strict=True))
         return SearchResult(
             query=text,
             aggregation=request.scoring.aggregation,
             hits=tuple(kept),
             no_good_match=surest < _LABELS.index(ConfidenceLabel.LOW),
-            n_videos_searched=sum(s.n_videos for s in selections),
-            n_tokens_searched=sum(int(s.n_tokens[weighted].sum()) for s in selections),
+            n_videos_searched=sum(n_videos(live, s, weights) for live, s in together),
+            n_tokens_searched=sum(int(s.n_tokens[weights > 0].sum()) for s in selections),
             took_s=time.perf_counter() - start,
             notes=(*_notes(query.query), *self._snapshot.searchable.notes),
             plan=_plan(ranking.paths, self._kernels),

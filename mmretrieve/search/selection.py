@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mmretrieve.datatypes import MODALITIES, Filter
 from mmretrieve.errors import UsageError
-from mmretrieve.kernels.arrays import Bytes
+from mmretrieve.kernels.arrays import Bytes, Floats
 from mmretrieve.kernels.base import Numbers
 from mmretrieve.search.filters import keep_videos
 from mmretrieve.search.phrases import rows_with_phrase
@@ -51,6 +51,19 @@ def select(snapshot: Snapshot, wanted: Filter) -> tuple[Selection, ...]:
             passages = _both(passages, _with_rows(live, rows))
         found.append(_everything(live) if passages is None else _selection(live, passages))
     return tuple(found)
+
+
+def n_videos(live: LiveSegment, selection: Selection, weights: Floats) -> int:
+    """How many videos have something that takes part in a modality of positive weight."""
+    layout = live.segment.layout
+    if (weights > 0).all():
+        return selection.n_videos
+    counts = (weights[layout.modality] > 0) & (layout.count > 0)
+    if selection.keep is not None:
+        counts &= selection.keep == 1
+    first_cells = layout.passages[layout.videos]
+    before = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    return int(np.count_nonzero(np.diff(before[first_cells])))
 
 
 def _selection(live: LiveSegment, passages: NDArray[np.bool_]) -> Selection:

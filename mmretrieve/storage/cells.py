@@ -51,22 +51,19 @@ class CellStore:
         """``widths``: of a token, one for each modality in the order of ``MODALITIES``."""
         self._passages = passages
         self._widths = widths
-        self._vectors: _Kept[NDArray[np.float32]] = _Kept(CACHE_TOKENS, len)
+        self._vectors: _Kept[NDArray[np.float16]] = _Kept(CACHE_TOKENS, len)
         self._details: _Kept[CellDetail] = _Kept(CACHE_TOKENS, lambda d: len(d.token_segment))
 
     def vectors(
         self, rows: NDArray[np.uint64], modality: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], ...]:
-        """For each row ``(n_tokens, width)`` float32; ``modality`` ``(n_rows,)`` tells the width."""
+    ) -> tuple[NDArray[np.float16], ...]:
+        """For each row ``(n_tokens, width)`` float16; ``modality`` ``(n_rows,)`` tells the width."""
         width = dict(zip(rows.tolist(), (self._widths[m] for m in modality.tolist()), strict=True))
 
-        def read(missing: list[int]) -> list[NDArray[np.float32]]:
+        def read(missing: list[int]) -> list[NDArray[np.float16]]:
             column = self._take(missing, ["vectors"])["vectors"].combine_chunks()
             found = flat_vectors(column)
-            return [
-                found.row(i).astype(np.float32).reshape(-1, width[row])
-                for i, row in enumerate(missing)
-            ]
+            return [found.row(i).reshape(-1, width[row]) for i, row in enumerate(missing)]
 
         return tuple(self._vectors.get(rows.tolist(), read))
 

@@ -273,6 +273,48 @@ def test_small_parts(kernels: Kernels) -> None:
     assert zero.scales[0] == 0
 
 
+def test_exact_maxima(kernels: Kernels) -> None:
+    """Those of the plain loops, for float16 and float32, bit by bit the same alone and in company."""
+    rng = np.random.default_rng(2)
+    for dim, nq in ((32, 1), (100, 17), (128, 40), (257, 64)):
+        rows, query = unit_rows(rng, 60, dim), unit_rows(rng, nq, dim)
+        begin = np.array([20, 0, 3, 59, 60], np.int64)
+        count = np.array([30, 3, 0, 1, 0], np.int32)
+        for vectors in (rows, rows.astype(np.float16)):
+            found = kernels.exact_maxima(vectors, begin, count, query)
+            cells = [
+                vectors[b : b + n].astype(np.float32) for b, n in zip(begin, count, strict=True)
+            ]
+            np.testing.assert_allclose(found, reference.maxima(query, cells), atol=1e-6)
+            alone = kernels.exact_maxima(vectors, begin[3:4], count[3:4], query)
+            np.testing.assert_array_equal(alone, found[3:4])
+
+
+def test_coded_maxima(kernels: Kernels) -> None:
+    rng = np.random.default_rng(3)
+    for dim, nq in ((32, 1), (100, 17), (128, 64)):
+        width = -(-dim // 4) * 4
+        spread = np.zeros(width, np.float32)
+        spread[:dim] = rng.uniform(0.02, 0.1, dim)
+        levels = np.array([-1.5, -0.4, 0.5, 1.4], np.float32)
+        book = Codebook(kernels.quantize(unit_rows(rng, 20, dim)), spread, levels)
+        codes = Codes(
+            rng.integers(0, 20, 50).astype(np.uint16),
+            rng.integers(0, 256, (50, width // 4)).astype(np.uint8),
+        )
+        raw = unit_rows(rng, nq, dim)
+        query, stretched = kernels.quantize(raw), kernels.quantize(raw * spread[:dim])
+        sims = kernels.dots(book.centroids, query)
+        begin, count = np.array([10, 0, 50], np.int64), np.array([40, 7, 0], np.int32)
+        found = kernels.coded_maxima(codes, book, sims, stretched, begin, count)
+        eight, worth = eight_bit_levels(book)
+        inner = eight[unpack(codes.residual)].astype(np.float64) @ stretched.values.T.astype(float)
+        every = sims[codes.centroid] + inner * (worth * stretched.scales)
+        np.testing.assert_allclose(found[0], every[10:50].max(axis=0), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found[1], every[:7].max(axis=0), rtol=1e-5, atol=1e-6)
+        assert np.isneginf(found[2]).all()
+
+
 def test_select(kernels: Kernels) -> None:
     scores = np.array([1, 3, -np.inf, 3, 0, 2, 3], np.float32)
     assert kernels.select(scores, 2).tolist() == [1, 3]

@@ -191,7 +191,7 @@ def recall_of(ranking: Ranking, wanted: Expected, n: int) -> float:
     assert scores == sorted(scores, reverse=True)
     best = sorted(wanted.scores.tolist(), reverse=True)[:n]
     least = best[-1] - 1e-5 * max(1, abs(best[-1])) if best else 0.0
-    return sum(score_of[key] >= least for key in found) / max(len(best), 1)
+    return float(sum(score_of[key] >= least for key in found) / max(len(best), 1))
 
 
 @pytest.mark.parametrize("by_video", [False, True])
@@ -264,7 +264,7 @@ def test_chance_is_measured_on_the_sample(index: tuple[Path, CodeLimits], librar
                 rows = snapshot.cells.vectors(sample.row[mine], layout.modality[mine])
                 for c, vectors in zip(mine, rows, strict=True):
                     m = layout.modality[c]
-                    best = reference.maxima(query.vectors["text"], [vectors])[0]
+                    best = reference.maxima(query.vectors["text"], [vectors.astype(np.float32)])[0]
                     values[v, m] = np.maximum(values[v, m], best)
             null = reference.chance(values, prior, scoring.prior_weight)
             found = ranker.stages(prepare(query, SPACES, kernels()), scoring, by_video)

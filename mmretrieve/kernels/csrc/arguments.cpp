@@ -165,16 +165,16 @@ void take_codes(Arrays &arrays, PyObject *tuple, int n_modalities, bool residual
     }
 }
 
-void take_books(Arrays &arrays, PyObject *tuple, const Rule &rule, Modalities &out) {
-    const auto items = items_of(tuple, "books", rule.n_modalities);
-    for (int m = 0; m < rule.n_modalities; ++m) {
+void take_books(Arrays &arrays, PyObject *tuple, int n_modalities, int nq, Modalities &out) {
+    const auto items = items_of(tuple, "books", n_modalities);
+    for (int m = 0; m < n_modalities; ++m) {
         if (items[m] == Py_None) continue;
         const auto parts = items_of(items[m], "books", 3);
         Book &book = out.books[m];
         const auto levels = arrays.get<const int8_t>(parts[0], "levels", 4);
         for (int i = 0; i < 4; ++i) book.levels[i] = levels.data[i];
         book.worth = number_of(parts[1]);
-        const auto sims = arrays.get<const float>(parts[2], "sims", -1, rule.nq);
+        const auto sims = arrays.get<const float>(parts[2], "sims", -1, nq);
         book.sims = sims.data;
         book.n = sims.rows;
     }

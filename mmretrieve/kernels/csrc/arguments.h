@@ -30,7 +30,7 @@ struct Modalities {
 void take_tokens(Arrays &arrays, PyObject *tuple, int n_modalities, Modalities &out);
 void take_queries(Arrays &arrays, PyObject *tuple, const Rule &rule, Modalities &out);
 void take_codes(Arrays &arrays, PyObject *tuple, int n_modalities, bool residuals, Modalities &out);
-void take_books(Arrays &arrays, PyObject *tuple, const Rule &rule, Modalities &out);
+void take_books(Arrays &arrays, PyObject *tuple, int n_modalities, int nq, Modalities &out);
 void take_lists(Arrays &arrays, PyObject *tuple, int n_modalities, Modalities &out);
 void take_tables(Arrays &arrays, PyObject *tuple, int n_modalities, int nq, Modalities &out);
 

@@ -20,13 +20,14 @@ namespace {
 #include "scan_tokens.h"
 #include "scan_codes.h"
 #include "build.h"
+#include "exact.h"
 #include "lists.h"
 #include "select.h"
 
 constexpr Level level(const char *name) {
-    return {name,  quantize, encode,       assign,          dots,        maxima,
-            table, bounds,   score_tokens, score_residuals, score_codes, score_lists,
-            select};
+    return {name,         quantize,     encode, assign, dots,         maxima,
+            exact_maxima, coded_maxima, table,  bounds, score_tokens, score_residuals,
+            score_codes,  score_lists,  select};
 }
 
 } // namespace

@@ -191,7 +191,55 @@ PyObject *maxima(PyObject *, PyObject *args) {
         const Level &kernels = level_at(level);
         {
             WithoutGil released;
-            kernels.maxima(threads, tokens, begin.data, count.data, begin.rows, query, out.data);
+            kernels.maxima(threads, tokens, {begin.data, count.data, begin.rows}, query, out.data);
+        }
+        return none();
+    });
+}
+
+PyObject *exact_maxima(PyObject *, PyObject *args) {
+    return guarded([&] {
+        int level, threads;
+        PyObject *given, *begins, *counts, *asked, *sims;
+        parse(args, "iiOOOOO", &level, &threads, &given, &begins, &counts, &asked, &sims);
+        Arrays arrays;
+        const Vectors vectors = vectors_of(arrays, given);
+        const auto query = arrays.get<const float>(asked, "query", -1, vectors.dim);
+        if (query.rows < 1 || query.rows > kQueryTokens) throw Invalid("query: 1 to 64 tokens");
+        const auto begin = arrays.get<const int64_t>(begins, "begin");
+        const auto count = arrays.get<const int32_t>(counts, "count", begin.rows);
+        auto out = arrays.get<float>(sims, "out", begin.rows, query.rows);
+        const Level &kernels = level_at(level);
+        {
+            WithoutGil released;
+            kernels.exact_maxima(threads, vectors, {begin.data, count.data, begin.rows}, query.data,
+                                 static_cast<int>(query.rows), out.data);
+        }
+        return none();
+    });
+}
+
+PyObject *coded_maxima(PyObject *, PyObject *args) {
+    return guarded([&] {
+        int level, threads;
+        PyObject *codes, *books, *begins, *counts, *asked, *sims;
+        parse(args, "iiOOOOOO", &level, &threads, &codes, &books, &begins, &counts, &asked, &sims);
+        Arrays arrays;
+        Modalities given;
+        const Tokens query = query_of(arrays, asked, "query");
+        if (query.n < 1 || query.n > kQueryTokens) throw Invalid("query: 1 to 64 tokens");
+        take_codes(arrays, codes, 1, true, given);
+        take_books(arrays, books, 1, static_cast<int>(query.n), given);
+        if (!given.codes[0].residual || !given.books[0].sims) throw Invalid("codes: none given");
+        if (query.width != given.codes[0].width) throw Invalid("query: expected the codes' width");
+        const auto begin = arrays.get<const int64_t>(begins, "begin");
+        const auto count = arrays.get<const int32_t>(counts, "count", begin.rows);
+        auto out = arrays.get<float>(sims, "out", begin.rows, query.n);
+        const Level &kernels = level_at(level);
+        {
+            WithoutGil released;
+            kernels.coded_maxima(threads, given.codes[0], given.books[0],
+                                 {begin.data, count.data, begin.rows}, query, out.data);
         }
         return none();
     });
@@ -283,7 +331,7 @@ PyObject *score_residuals(PyObject *, PyObject *args) {
         const Choice choice = choice_of(arrays, keep, only, layout);
         const Rule rule = rule_of(arrays, how);
         take_codes(arrays, codes, rule.n_modalities, true, given);
-        take_books(arrays, books, rule, given);
+        take_books(arrays, books, rule.n_modalities, rule.nq, given);
         take_queries(arrays, queries, rule, given);
         check_widths(given, rule.n_modalities);
         float *out = scores_of(arrays, scores, layout, choice, rule.by_video);
@@ -386,6 +434,8 @@ PyMethodDef methods[] = {
     {"assign", assign, METH_VARARGS, nullptr},
     {"dots", dots, METH_VARARGS, nullptr},
     {"maxima", maxima, METH_VARARGS, nullptr},
+    {"exact_maxima", exact_maxima, METH_VARARGS, nullptr},
+    {"coded_maxima", coded_maxima, METH_VARARGS, nullptr},
     {"table", table, METH_VARARGS, nullptr},
     {"bounds", bounds, METH_VARARGS, nullptr},
     {"score_tokens", score_tokens, METH_VARARGS, nullptr},

@@ -114,6 +114,28 @@ class Expansion {
     Lane of_[256][4];
 };
 
+// best[q] of coded tokens [begin, begin + count); `scales` of the query.
+inline void take_coded(const Codes &codes, const Book &book, int64_t begin, int64_t count,
+                       const Packed &query, const Expansion &expansion, const float *scales, int nq,
+                       Products &work, float *best) {
+    const int n16 = query.groups * kGroup;
+    for (int64_t t = begin, end = begin + count; t < end; t += kTile) {
+        const int64_t n = end - t < kTile ? end - t : kTile, n_bytes = codes.width / 4;
+        expansion.expand(codes.residual + t * n_bytes, n * n_bytes, work.lanes());
+        const int32_t *products = work.of_lanes(n, query);
+        for (int64_t i = 0; i < n; ++i) {
+            const int64_t c = codes.centroid[t + i];
+            if (c >= book.n) throw Invalid("codes: a centroid beyond the codebook");
+            const float *sims = book.sims + c * nq;
+            const int32_t *found = products + i * n16;
+            for (int q = 0; q < nq; ++q) {
+                const float value = sims[q] + static_cast<float>(found[q]) * book.worth * scales[q];
+                best[q] = value > best[q] ? value : best[q];
+            }
+        }
+    }
+}
+
 struct ResidualInputs {
     ResidualInputs(const Codes *codes_, const Book *books_, const Tokens *queries_,
                    const Rule &rule_)
@@ -146,14 +168,9 @@ class ResidualScan {
     }
 
     void cell(int m, int64_t begin, int64_t count, Maxima &best) {
-        const Codes &codes = inputs_.codes[m];
-        float *row = best.row(m, inputs_.rule.nq, n16);
-        for (int64_t t = begin, end = begin + count; t < end; t += kTile) {
-            const int64_t n = end - t < kTile ? end - t : kTile, n_bytes = codes.width / 4;
-            inputs_.expansions[m].expand(codes.residual + t * n_bytes, n * n_bytes, work_.lanes());
-            const int32_t *found = work_.of_lanes(n, inputs_.packed[m]);
-            for (int64_t i = 0; i < n; ++i) take(m, codes.centroid[t + i], found + i * n16, row);
-        }
+        take_coded(inputs_.codes[m], inputs_.books[m], begin, count, inputs_.packed[m],
+                   inputs_.expansions[m], inputs_.queries[m].scales, inputs_.rule.nq, work_,
+                   best.row(m, inputs_.rule.nq, n16));
     }
 
     float finish(const Maxima &best) const { return score_of(best, inputs_.rule, n16); }
@@ -164,17 +181,6 @@ class ResidualScan {
     int64_t n_tokens[kModalities];
 
   private:
-    void take(int m, int64_t c, const int32_t *found, float *best) const {
-        const Book &book = inputs_.books[m];
-        if (c >= book.n) throw Invalid("codes: a centroid beyond the codebook");
-        const int nq = inputs_.rule.nq;
-        const float *sims = book.sims + c * nq, *scales = inputs_.queries[m].scales;
-        for (int q = 0; q < nq; ++q) {
-            const float value = sims[q] + static_cast<float>(found[q]) * book.worth * scales[q];
-            best[q] = value > best[q] ? value : best[q];
-        }
-    }
-
     const ResidualInputs &inputs_;
     Products work_;
 };

@@ -148,8 +148,6 @@ static void dots(int threads, const Tokens &tokens, const Tokens &query, float *
 
 inline void maxima_of_cell(const Tokens &tokens, int64_t begin, int64_t count, const Tokens &query,
                            const std::vector<Packed> &packed, Products &work, float *out) {
-    if (begin < 0 || count < 0 || begin > tokens.n - count)
-        throw Invalid("a cell's tokens lie outside of those given");
     alignas(64) float best[kQueryTokens];
     for (std::size_t b = 0; b < packed.size(); ++b) {
         const int64_t first = static_cast<int64_t>(b) * kQueryTokens;
@@ -160,14 +158,17 @@ inline void maxima_of_cell(const Tokens &tokens, int64_t begin, int64_t count, c
     }
 }
 
-static void maxima(int threads, const Tokens &tokens, const int64_t *begin, const int32_t *count,
-                   int64_t n_cells, const Tokens &query, float *out) {
+static void maxima(int threads, const Tokens &tokens, const Cells &cells, const Tokens &query,
+                   float *out) {
     const std::vector<Packed> packed = packed_blocks(query, kQueryTokens);
-    const int64_t n_chunks = (n_cells + 255) / 256;
+    const int64_t n_chunks = (cells.n + 255) / 256;
     parallel(n_chunks, threads, [&](Chunks &chunks) {
         Products work(tokens.width);
         for (int64_t k; chunks.next(k);)
-            for (int64_t c = part(k, n_cells, n_chunks); c < part(k + 1, n_cells, n_chunks); ++c)
-                maxima_of_cell(tokens, begin[c], count[c], query, packed, work, out + c * query.n);
+            for (int64_t c = part(k, cells.n, n_chunks); c < part(k + 1, cells.n, n_chunks); ++c) {
+                cells.check(c, tokens.n);
+                maxima_of_cell(tokens, cells.begin[c], cells.count[c], query, packed, work,
+                               out + c * query.n);
+            }
     });
 }

@@ -111,6 +111,18 @@ struct Encoder {
     float between[3]; // the values halfway between levels
 };
 
+// Cells by the tokens they own.
+struct Cells {
+    const int64_t *begin;
+    const int32_t *count;
+    int64_t n;
+
+    void check(int64_t c, int64_t n_tokens) const {
+        if (begin[c] < 0 || count[c] < 0 || begin[c] > n_tokens - count[c])
+            throw Invalid("a cell's tokens lie outside of those given");
+    }
+};
+
 // The kernels of one level, all taking the number of threads first.
 struct Level {
     const char *name;
@@ -118,8 +130,10 @@ struct Level {
     void (*encode)(int, const Vectors &, const uint16_t *centroid, const Encoder &, uint8_t *out);
     void (*assign)(int, const Tokens &, const Tokens &centroids, uint16_t *best, float *product);
     void (*dots)(int, const Tokens &, const Tokens &query, float *out);
-    void (*maxima)(int, const Tokens &, const int64_t *begin, const int32_t *count, int64_t n_cells,
-                   const Tokens &query, float *out);
+    void (*maxima)(int, const Tokens &, const Cells &, const Tokens &query, float *out);
+    void (*exact_maxima)(int, const Vectors &, const Cells &, const float *query, int nq, float *out);
+    void (*coded_maxima)(int, const Codes &, const Book &, const Cells &, const Tokens &query,
+                         float *out);
     void (*table)(int, const float *sims, int64_t n, const Rule &, int modality, const float *floor,
                   float inverse_step, uint8_t *out);
     void (*bounds)(int, const float *sims, int64_t n, int nq, float *out);
