@@ -32,6 +32,8 @@ _FULL_STEPS = 2
 _COARSE_SAMPLE = 256
 """Sampled tokens a coarse centroid."""
 HELD_OUT = 1 << 14
+_FEW = 1 << 10
+"""Below, none is held out."""
 _BLOCK = 1 << 14
 _LEVEL_STEPS = 30
 _GAUSSIAN_LEVELS = (-1.510, -0.4528, 0.4528, 1.510)
@@ -39,8 +41,8 @@ _GAUSSIAN_LEVELS = (-1.510, -0.4528, 0.4528, 1.510)
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A codebook, and the mean similarity of the tokens that it was not fitted to (of all, where
-    they are few) to their centroids."""
+    """A codebook, and how near (mean similarity) tokens that it was not fitted to are to their
+    centroids."""
 
     book: Codebook
     similarity: float
@@ -57,25 +59,26 @@ def book_size(n_tokens: int) -> int:
 def train(
     sample: NDArray[np.float16], size: int, kernels: Kernels, seed: int, gpu: bool
 ) -> Trained:
-    """A codebook of at most ``size`` centroids from ``(n, width)`` tokens in random order.
+    """A codebook of at most ``size`` centroids from ``(n, width)`` tokens. The first of them are held
+    out, and show what is left of tokens that no centroid was fitted to.
 
     Centroid 0 is zero: tokens that are not usable are stored as zeros, and stay far from every query.
     """
     tokens = sample[np.any(sample != 0, axis=1)]
     size = min(size, max(FEWEST, len(tokens) // TOKENS_PER_CENTROID))
-    n_held = min(HELD_OUT, len(tokens) // 8)
-    fitted = tokens[n_held:]
-    centroids = np.zeros((1, sample.shape[1]), np.float32)
-    if len(fitted):
-        centroids = np.concatenate([centroids, _centroids(fitted, size - 1, kernels, seed, gpu)])
-    book = kernels.quantize(centroids)
-    rest = tokens[: n_held or len(tokens)]
-    chosen, similarity = kernels.assign(kernels.quantize(rest), book)
-    residual = _padded(rest, book) - _decoded(book, chosen)
-    spread = residual.std(axis=0) if len(rest) else np.zeros(book.values.shape[1])
-    used = residual[:, spread > 0] / spread[spread > 0] if len(rest) else residual
+    n_held = min(HELD_OUT, len(tokens) // 8) if len(tokens) >= _FEW else 0
+    fit = _Fit(kernels, seed, gpu)
+    book = fit.book(tokens[n_held:], size)
+    held = tokens[: n_held or len(tokens)]
+    chosen, similarity = kernels.assign(kernels.quantize(held), book)
+    if not n_held:  # centroids fitted to a half tell how near other tokens come
+        other = fit.book(tokens[1::2], size)
+        _, similarity = kernels.assign(kernels.quantize(tokens[::2]), other)
+    residual = _padded(held, book) - _decoded(book, chosen)
+    spread = residual.std(axis=0) if len(held) else np.zeros(book.values.shape[1])
+    used = residual[:, spread > 0] / spread[spread > 0] if len(held) else residual
     found = Codebook(book, spread.astype(np.float32), _levels(used))
-    return Trained(found, float(similarity.mean()) if len(rest) else 0.0)
+    return Trained(found, float(similarity.mean()) if len(similarity) else 0.0)
 
 
 def encode(vectors: NDArray[np.float16], centroid: NDArray[np.uint16], book: Codebook) -> Bytes:
@@ -90,29 +93,44 @@ def encode(vectors: NDArray[np.float16], centroid: NDArray[np.uint16], book: Cod
     return packed
 
 
-def _centroids(
-    tokens: NDArray[np.float16], size: int, kernels: Kernels, seed: int, gpu: bool
-) -> Floats:
-    """``(at most size, width)`` of unit length, unless a cluster's mean is zero."""
-    distinct = np.unique(tokens[: 2 * size + 2], axis=0)
-    if len(distinct) <= size:
-        distinct = np.unique(tokens, axis=0)
-    if len(distinct) <= size:
-        return _unit(distinct.astype(np.float32))
-    n_coarse = max(int(np.sqrt(size)), 1)
-    coarse = _faiss(tokens[: _COARSE_SAMPLE * n_coarse], n_coarse, _COARSE_STEPS, seed, gpu)
-    eight = _eight_bit(tokens, kernels)
-    cluster, _ = kernels.assign(eight, kernels.quantize(coarse))
-    shares = _shares(np.bincount(cluster, minlength=n_coarse), size)
-    parts = [
-        _faiss(tokens[cluster == c], share, _FINE_STEPS, seed, gpu=False)
-        for c, share in enumerate(shares.tolist())
-        if share
-    ]
-    centroids = np.concatenate(parts)
-    for _ in range(_FULL_STEPS):
-        centroids = _step(tokens, eight, centroids, kernels)
-    return centroids
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """How centroids are found."""
+
+    kernels: Kernels
+    seed: int
+    gpu: bool
+
+    def book(self, tokens: NDArray[np.float16], size: int) -> Tokens8:
+        """Zero, and at most ``size - 1`` centroids of tokens."""
+        zero = np.zeros((1, tokens.shape[1]), np.float32)
+        mixed = np.random.default_rng(self.seed).permutation(tokens)
+        found = self._centroids(mixed, size - 1) if len(tokens) else zero[:0]
+        return self.kernels.quantize(np.concatenate([zero, found]))
+
+    def _centroids(self, tokens: NDArray[np.float16], size: int) -> Floats:
+        """``(at most size, width)``, of unit length unless a cluster's mean is zero."""
+        distinct = np.unique(tokens[: 2 * size + 2], axis=0)
+        if len(distinct) <= size:
+            distinct = np.unique(tokens, axis=0)
+        if len(distinct) <= size:
+            return _unit(distinct.astype(np.float32))
+        n_coarse = max(int(np.sqrt(size)), 1)
+        coarse = _faiss(
+            tokens[: _COARSE_SAMPLE * n_coarse], n_coarse, _COARSE_STEPS, self.seed, self.gpu
+        )
+        eight = _eight_bit(tokens, self.kernels)
+        cluster, _ = self.kernels.assign(eight, self.kernels.quantize(coarse))
+        shares = _shares(np.bincount(cluster, minlength=n_coarse), size)
+        parts = [
+            _faiss(tokens[cluster == c], share, _FINE_STEPS, self.seed, self.gpu)
+            for c, share in enumerate(shares.tolist())
+            if share
+        ]
+        centroids = np.concatenate(parts)
+        for _ in range(_FULL_STEPS):
+            centroids = _step(tokens, eight, centroids, self.kernels)
+        return centroids
 
 
 def _eight_bit(tokens: NDArray[np.float16], kernels: Kernels) -> Tokens8:

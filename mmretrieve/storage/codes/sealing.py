@@ -58,10 +58,8 @@ class Sealer:
         revisions: Collection[str],
         books: Books | None,
         fresh: Collection[str],
-        trained: Collection[int],
     ) -> Sealed:
-        """A segment of these videos, coded if there are codebooks. The tally watches tokens of
-        ``fresh`` videos, and all of the ``trained`` modalities.
+        """A segment of these videos, coded if there are codebooks. The tally watches ``fresh`` ones.
 
         Raises:
             OSError: no space, for one.
@@ -69,10 +67,9 @@ class Sealer:
         """
         keys = read_keys(self.source.dataset, revisions)
         is_fresh = np.array([r.decode() in fresh for r in keys.revision.tolist()], bool)
-        watch = is_fresh[keys.video] | np.isin(keys.modality, sorted(trained))
         kind = SegmentKind.EXACT if books is None else SegmentKind.CODED
         with self._new("segment") as sink:
-            tally = write_segment(self.source, keys, sink, books, watch)
+            tally = write_segment(self.source, keys, sink, books, is_fresh[keys.video])
             sink.append("without_rows", without_rows(revisions, keys))
             folder = Folder(sink.path.name, sink.flush())
             segment = self._mapped(folder, books)

@@ -49,7 +49,7 @@ def train_books(
 def _sample(
     source: Source, keys: Keys, m: int, n_wanted: int, rng: np.random.Generator
 ) -> NDArray[np.float16]:
-    """At least so many tokens of one modality if there are, in random order: those of whole rows."""
+    """At least so many tokens of one modality if there are: those of rows in random order."""
     rows = rng.permutation(keys.row[keys.modality == m])
     width = source.manifest.width(MODALITIES[m])
     blocks, n = [np.empty((0, width), np.float16)], 0
@@ -59,4 +59,4 @@ def _sample(
         n += len(blocks[-1])
         if n >= n_wanted:
             break
-    return rng.permutation(np.concatenate(blocks))
+    return np.concatenate(blocks)

@@ -142,9 +142,7 @@ def _round(
             trained[m].book if m in trained else book for m, book in enumerate(opened.books)
         )
         coded = books if work.plan.kind is SegmentKind.CODED else None
-        sealed = [
-            sealer.segment(revisions, coded, work.fresh, trained) for revisions in work.plan.build
-        ]
+        sealed = [sealer.segment(revisions, coded, work.fresh) for revisions in work.plan.build]
         catalogue = _catalogue(sealer, work, ids, sealed, trained, books)
         write_catalogue(codes, catalogue)
     except BaseException:
@@ -220,12 +218,11 @@ def _states(
     """How well codebooks fit, what was sealed just now included."""
     states = {}
     for m, modality in enumerate(MODALITIES):
-        n = sum(int(s.tally.watched[m]) for s in sealed)
-        total = sum(float(s.tally.similarity[m]) for s in sealed)
         if m in trained:
-            similarity = total / n if n else trained[m].similarity
-            states[modality.value] = BookState(int(n_live[m]), similarity)
+            states[modality.value] = BookState(int(n_live[m]), trained[m].similarity)
         elif (state := before.get(modality.value)) is not None:
+            n = sum(int(s.tally.watched[m]) for s in sealed)
+            total = sum(float(s.tally.similarity[m]) for s in sealed)
             states[modality.value] = replace(
                 state, n_since=state.n_since + n, sum_since=state.sum_since + total
             )
