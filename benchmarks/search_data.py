@@ -71,7 +71,8 @@ class Grown:
     def _cells(self, source: int) -> Numbers:
         base = self._base
         cells = base.passages[base.videos[[source, source + 1]]]
-        return base.cells[cells[0] : cells[1] + 1] - self._starts[source]
+        own: Numbers = base.cells[cells[0] : cells[1] + 1] - self._starts[source]
+        return own
 
     def _disturbed(self, vectors: Array, cells: Numbers, rng: np.random.Generator) -> Halves:
         """``vectors`` with noise, of unit length again, as float16. A video takes a stretch of the
@@ -102,53 +103,58 @@ def to_halves(rows: Array, out: Halves) -> None:
     np.bitwise_or(sign, magnitude, out=out.view(np.uint16))
 
 
-def write_corpus(grown: Grown, base: Base, n_tokens: int, folder: Path) -> Corpus:
-    """The first videos of ``grown`` with at least ``n_tokens`` tokens (by less than one video more),
+def write_corpus(grown: Grown, base: Base, n_tokens: int, folder: Path, first: int = 0) -> Corpus:
+    """Videos from number ``first`` on with at least ``n_tokens`` tokens (by less than one video more),
     metadata not counted, as files in ``folder``; kept as they are if they were written before."""
-    wanted = {"key": grown.key, "n_tokens": n_tokens}
+    wanted = {"key": grown.key, "n_tokens": n_tokens, "first": first}
     mark = folder / "written.json"
     if mark.exists() and json.loads(mark.read_text(encoding="ascii")) == wanted:
         return Corpus(folder)
     folder.mkdir(parents=True, exist_ok=True)
     mark.unlink(missing_ok=True)
-    n_videos = count_videos(base, n_tokens)
+    last = first + count_videos(base, n_tokens, first)
     files = corpus_files(folder)
     with files.tokens.open("wb") as tokens, files.metadata.open("wb") as metadata:
-        for number in range(n_videos):
+        for number in range(first, last):
             made = grown.video(number)
             made.vectors.tofile(tokens)
             made.metadata.tofile(metadata)
-    np.savez(files.layout, allow_pickle=False, **_layout(base, n_videos))
+    np.savez(files.layout, allow_pickle=False, **_layout(base, first, last))
     mark.write_text(json.dumps(wanted), encoding="ascii")
     return Corpus(folder)
 
 
-def count_videos(base: Base, n_tokens: int) -> int:
-    """How many videos it takes to have at least ``n_tokens`` tokens."""
-    ends = np.cumsum(base.video_tokens)
+def count_videos(base: Base, n_tokens: int, first: int = 0) -> int:
+    """How many videos, from number ``first`` on, it takes to have at least ``n_tokens`` tokens."""
+    ends = np.cumsum(np.roll(base.video_tokens, -first))
     copies, rest = divmod(n_tokens, int(ends[-1]))
     return copies * base.n_videos + (int(np.searchsorted(ends, rest)) + 1 if rest else 0)
 
 
-def _layout(base: Base, n_videos: int) -> dict[str, NDArray[Any]]:
-    """What belongs to what, for the first ``n_videos`` videos (see :class:`Corpus`)."""
-    copies, rest = divmod(n_videos, base.n_videos)
-    last_passage = base.videos[rest]
-    last_cell = base.passages[last_passage]
-    lengths = {
-        "cells": (np.diff(base.cells), last_cell),
-        "passages": (np.diff(base.passages), last_passage),
-        "videos": (np.diff(base.videos), rest),
-    }
-    layout: dict[str, NDArray[Any]] = {
-        name: np.concatenate([[0], np.cumsum(_repeated(values, copies, end))])
-        for name, (values, end) in lengths.items()
-    }
-    layout["modality"] = _repeated(base.modality, copies, last_cell)
+def _layout(base: Base, first: int, last: int) -> dict[str, NDArray[Any]]:
+    """What belongs to what, for videos ``first : last`` (see :class:`Corpus`)."""
+    lead = first % base.n_videos
+    copies = -(-(lead + last - first) // base.n_videos)
+    videos = np.array([lead, lead + last - first])
+    ends = {"videos": videos}
+    ends["passages"] = _boundaries(base.videos, copies)[videos]
+    ends["cells"] = _boundaries(base.passages, copies)[ends["passages"]]
+    layout: dict[str, NDArray[Any]] = {}
+    for name, boundaries in (
+        ("videos", base.videos),
+        ("passages", base.passages),
+        ("cells", base.cells),
+    ):
+        begin, end = ends[name]
+        mine = _boundaries(boundaries, copies)[begin : end + 1]
+        layout[name] = mine - mine[0]
+    begin, end = ends["cells"]
+    layout["modality"] = np.tile(base.modality, copies)[begin:end]
     layout["dim"] = np.array(base.vectors.shape[1])
-    layout["pieces"] = base.pieces
+    layout["pieces"] = np.roll(base.pieces, -_boundaries(base.cells, copies)[begin])
     return layout
 
 
-def _repeated(values: NDArray[Any], copies: int, rest: int) -> NDArray[Any]:
-    return np.concatenate([np.tile(values, copies), values[:rest]])
+def _boundaries(boundaries: Numbers, copies: int) -> Numbers:
+    """``boundaries`` of one copy continued over several."""
+    return np.concatenate([[0], np.cumsum(np.tile(np.diff(boundaries), copies))])

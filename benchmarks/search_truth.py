@@ -168,9 +168,7 @@ def measure_chance(corpus: Corpus, questions: Questions, by_video: bool) -> Chan
     return Chance(total, count)
 
 
-def scores(
-    similarity: Array, case: Case, null: Array, questions: Questions
-) -> NDArray[np.float64]:
+def scores(similarity: Array, case: Case, null: Array, questions: Questions) -> NDArray[np.float64]:
     """``(n_documents, n_queries)`` by the formulas of the reference; -inf for what is no document."""
     scoring = case.scoring
     asked = np.array([m in case.modalities for m in MODALITIES])
@@ -196,11 +194,11 @@ def scores(
     else:
         total = np.where(have, weights[used], 0).sum(axis=1)[:, None]
         out = by_cell.sum(axis=1) / np.where(total > 0, total, 1)
-    own = have[:, used != METADATA].any(axis=1)
+    own = have[:, np.flatnonzero(used - METADATA)].any(axis=1)
     return np.where(own[:, None], out, -np.inf)
 
 
-def _over_queries(values: Array, questions: Questions) -> NDArray[np.float64]:
+def _over_queries(values: NDArray[np.floating], questions: Questions) -> NDArray[np.float64]:
     """The mean over each query's tokens, which are the last axis."""
     sums = np.add.reduceat(values, questions.starts, axis=-1, dtype=np.float64)
     return np.asarray(sums / questions.lengths, np.float64)

@@ -32,7 +32,7 @@ class Engine:
         self._chance: dict[tuple[int, bool], Chance] = {}
 
     def dials(self) -> Sequence[Dial]:
-        return (Dial("exact"),)
+        return (Dial("default"),)
 
     def search(self, query: Array, k: int, dial: Dial, case: str) -> Numbers:
         wanted = _BY_NAME[case]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -15,6 +16,18 @@ from benchmarks.search_corpus import Corpus
 
 _TRAIN_TOKENS_A_LIST = 64
 _ADD_TOKENS = 1 << 17
+_SETTINGS = (
+    (4, 128, 0),
+    (8, 256, 0),
+    (16, 1024, 0),
+    (8, 256, 32),
+    (16, 512, 64),
+    (16, 1024, 128),
+    (32, 2048, 128),
+    (64, 4096, 256),
+    (128, 8192, 512),
+)
+"""Lists to look into, tokens for each query token, passages to score exactly."""
 
 
 class FaissXtr:
@@ -37,8 +50,7 @@ class FaissXtr:
 
     def open(self, corpus: Corpus, folder: Path, threads: int) -> None:
         faiss.omp_set_num_threads(threads)
-        self._index = faiss.read_index(str(folder / "tokens.faiss"))
-        # A query is one batch of tokens: threads share its lists rather than its tokens.
+        self._index: Any = faiss.read_index(str(folder / "tokens.faiss"))
         self._passage = np.repeat(
             np.arange(corpus.n_passages, dtype=np.int32), np.diff(corpus.offsets)
         )
@@ -47,14 +59,12 @@ class FaissXtr:
         self._bytes = (folder / "tokens.faiss").stat().st_size + self._passage.nbytes
 
     def dials(self) -> Sequence[Dial]:
-        settings = ((4, 128, 0), (8, 256, 0), (16, 1024, 0), (8, 256, 32), (16, 512, 64))
-        settings += ((16, 1024, 128), (32, 2048, 128), (64, 4096, 256), (128, 8192, 512))
         return [
             Dial(
                 f"nprobe {probes}, {tokens} a token, {exact} exact",
                 {"nprobe": probes, "tokens": tokens, "exact": exact},
             )
-            for probes, tokens, exact in settings
+            for probes, tokens, exact in _SETTINGS
         ]
 
     def search(self, query: Array, k: int, dial: Dial, case: str) -> Numbers:
@@ -73,7 +83,7 @@ class FaissXtr:
         parts = [self._vectors[self._offsets[p] : self._offsets[p + 1]] for p in passages.tolist()]
         lengths = [len(p) for p in parts]
         products = np.concatenate(parts).astype(np.float32) @ query.T
-        starts = np.cumsum(lengths) - lengths
+        starts = np.cumsum([0, *lengths[:-1]])
         return np.asarray(np.maximum.reduceat(products, starts, axis=0).sum(axis=1), np.float32)
 
 
@@ -83,9 +93,7 @@ class FaissXtrPq(FaissXtr):
     code = "PQ64x4fsr"
 
 
-def impute(
-    scores: Array, passages: Numbers, found: NDArray[np.bool_]
-) -> tuple[Numbers, Array]:
+def impute(scores: Array, passages: Numbers, found: NDArray[np.bool_]) -> tuple[Numbers, Array]:
     """Passages that any token was found of, and their scores.
 
     ``scores`` ``(n_query_tokens, n)``, best first, of tokens of ``passages``; where ``found`` is False

@@ -51,7 +51,9 @@ class NumpyExact:
     def _scores(self, query: Array, offsets: Numbers, size: int) -> Array:
         turned = np.ascontiguousarray(query.T)
         scores = np.empty(len(offsets) - 1, np.float32)
-        ends = offsets[0] + (offsets[-1] - offsets[0]) * np.arange(self._threads + 1) // self._threads
+        ends = (
+            offsets[0] + (offsets[-1] - offsets[0]) * np.arange(self._threads + 1) // self._threads
+        )
         parts = np.searchsorted(offsets, ends)
 
         def work(part: int) -> None:
@@ -102,4 +104,6 @@ def _kernel() -> str:
     from threadpoolctl import threadpool_info
 
     found = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
-    return ", ".join(f"{lib['internal_api']} {lib['version']} {lib['architecture']}" for lib in found)
+    return ", ".join(
+        f"{lib['internal_api']} {lib['version']} {lib['architecture']}" for lib in found
+    )

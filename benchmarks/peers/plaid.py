@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ class Plaid:
         torch.set_num_threads(threads)
         ends = corpus.offsets.tolist()
         everything = torch.from_numpy(corpus.vectors.copy())
-        passages = [everything[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        passages = [everything[a:b] for a, b in itertools.pairwise(ends)]
         FastPlaid(str(folder), device="cpu").create(documents_embeddings=passages)
 
     def open(self, corpus: Corpus, folder: Path, threads: int) -> None:

@@ -11,6 +11,17 @@ import tachiom
 from benchmarks.peers.subject import Array, Dial, Numbers
 from benchmarks.search_corpus import Corpus
 
+_SETTINGS = (
+    (10, 100, 0.45),
+    (20, 500, 0.45),
+    (40, 1000, 0.45),
+    (80, 2000, 0.45),
+    (80, 2000, 0.3),
+    (160, 4000, 0.0),
+    (320, 8000, 0.0),
+)
+"""Centroids a query token, passages to score, and how far below the best a candidate may lie (0: all)."""
+
 
 class Tachiom:
     """Built with the ids of the true word pieces, as its authors do. One thread answers a query."""
@@ -28,20 +39,7 @@ class Tachiom:
         self._bytes = (folder / "index.bin").stat().st_size
 
     def dials(self) -> Sequence[Dial]:
-        settings = ((10, 100, 0.45), (20, 500, 0.45), (40, 1000, 0.45), (80, 2000, 0.45))
-        settings += ((80, 2000, 0.3), (160, 4000, 0.0), (320, 8000, 0.0))
-        return [
-            Dial(
-                f"{centroids} centroids, {passages} passages, alpha {alpha:g}",
-                {
-                    "k_centroids": centroids,
-                    "k_docs_to_score": passages,
-                    "alpha": alpha,
-                    "ef_search": max(30, 2 * centroids),
-                },
-            )
-            for centroids, passages, alpha in settings
-        ]
+        return [_dial(*setting) for setting in _SETTINGS]
 
     def search(self, query: Array, k: int, dial: Dial, case: str) -> Numbers:
         _, found = self._index.search(query, k, **dial.values)
@@ -49,3 +47,13 @@ class Tachiom:
 
     def facts(self) -> Mapping[str, str | int | float]:
         return {"hot_bytes": self._bytes, "centroids": self._index.n_centroids}
+
+
+def _dial(centroids: int, passages: int, alpha: float) -> Dial:
+    values = {
+        "k_centroids": centroids,
+        "k_docs_to_score": passages,
+        "alpha": alpha,
+        "ef_search": max(30, 2 * centroids),
+    }
+    return Dial(f"{centroids} centroids, {passages} passages, alpha {alpha:g}", values)
