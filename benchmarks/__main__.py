@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from benchmarks import soak
 
         return soak.run(given.operations, given.seed)
+    if command == "search":
+        return _search(given)
     from benchmarks import crash
 
     return crash.run(given.folder, given.times, given.seed)
@@ -43,6 +46,24 @@ def _videos(given: argparse.Namespace) -> int:
     if given.skip_index and given.index is None:
         sys.exit("--skip-index needs --index DIR: the index made before")
     videos.run(_existing(given.data), given.index, given.skip_index)
+    return 0
+
+
+def _search(given: argparse.Namespace) -> int:
+    from benchmarks.peers.environments import CRIPPLING
+
+    for name in CRIPPLING:
+        os.environ.pop(name, None)  # before NumPy is imported, which reads them once
+    from benchmarks import search
+
+    try:
+        wanted = search.options(
+            _existing(given.data), given.cache, given.sizes, given.peers, given.cases, given.threads,
+            given.seconds,
+        )  # fmt: skip
+    except ValueError as error:
+        sys.exit(str(error))
+    search.run(wanted)
     return 0
 
 
@@ -69,6 +90,19 @@ def _parser() -> argparse.ArgumentParser:
     soak = commands.add_parser("soak", help="a writer and readers at work, every answer checked")
     soak.add_argument("--operations", type=int, default=10_000, metavar="N")
     soak.add_argument("--seed", type=int, default=0)
+    search = commands.add_parser("search", help="the search structure, its bars and its peers")
+    _add_data(search)
+    search.add_argument(
+        "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"),
+        help="keeps tokens, corpora, right answers, indexes and the environments of peers",
+    )  # fmt: skip
+    search.add_argument("--sizes", default="1e5,1e6", metavar="N,...", help="tokens; up to 1e8")
+    search.add_argument("--peers", default="all", metavar="NAMES", help="all, none, or names")
+    search.add_argument("--cases", default="all", metavar="NAMES", help="all, none, or names")
+    search.add_argument("--threads", default="2,1", metavar="N,...")
+    search.add_argument(
+        "--seconds", type=float, default=20, help="to time each engine beyond one round of queries"
+    )
 
     crash = commands.add_parser("crash", help="kill -9 while indexing, then compare")
     crash.add_argument("folder", type=Path, nargs="?", help="videos; default: the demo clips")

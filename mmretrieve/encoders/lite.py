@@ -61,7 +61,7 @@ class LiteEncoder:
         if not text.strip():
             raise UsageError("the query is empty: give at least one word")
         encoding = self._text.tokenize(text[:MAX_QUERY_CHARS])
-        known = [i for i, t in enumerate(encoding.tokens) if t != "[UNK]" and not _is_mark(t)]
+        known = [i for i, t in enumerate(encoding.tokens) if t != "[UNK]" and not is_mark(t)]
         usable = [i for i in known if i < MAX_PIECES - 2][:MAX_QUERY_TOKENS]
         if not usable:
             raise UsageError(
@@ -124,7 +124,7 @@ def _tokens(
     )
 
 
-def _is_mark(token: str) -> bool:
+def is_mark(token: str) -> bool:
     """Whether a token is one punctuation mark, of ASCII or beyond it (dashes, curly quotes)."""
     if len(token) != 1:
         return False
@@ -135,5 +135,5 @@ def _is_punctuation(
     text: str, offsets: NDArray[np.int32], mine: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     return np.array(
-        [m and _is_mark(text[a:b]) for m, (a, b) in zip(mine, offsets, strict=True)], bool
+        [m and is_mark(text[a:b]) for m, (a, b) in zip(mine, offsets, strict=True)], bool
     )

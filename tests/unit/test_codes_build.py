@@ -18,6 +18,7 @@ from mmretrieve.storage.codes.files import MemorySink
 from mmretrieve.storage.codes.lists import write_lists
 from mmretrieve.storage.codes.policy import Limits
 from mmretrieve.storage.codes.segment import SegmentKind, of_modality
+from mmretrieve.storage.everything import everything
 from mmretrieve.storage.folder import Manifest
 from mmretrieve.storage.reader import Snapshot, open_table
 from mmretrieve.storage.records import VideoEntry
@@ -205,13 +206,13 @@ def test_small_segments_have_no_lists(tmp_path: Path) -> None:
 def test_snapshots_pad_narrow_spaces(tmp_path: Path) -> None:
     entries = ci.library(tmp_path, 3, ci.TWO_WIDTHS)
     seen = Snapshot(tmp_path, ci.TWO_WIDTHS)
-    wanted = ci.expected(entries)
-    assert seen.vectors.shape == (sum(map(len, wanted.values())), 48)
-    for i in range(len(seen.cells)):
-        modality = MODALITIES[seen.cells.modality[i]]
-        video = seen.videos[seen.cells.video[i]]
-        tokens = wanted[video.revision, int(seen.cells.passage[i]), modality]
-        got = seen.vectors[seen.cells.offsets[i] : seen.cells.offsets[i + 1]]
+    stored, wanted = everything(seen), ci.expected(entries)
+    assert stored.vectors.shape == (sum(map(len, wanted.values())), 48)
+    for i in range(len(stored.cells)):
+        modality = MODALITIES[stored.cells.modality[i]]
+        video = seen.videos[stored.cells.video[i]]
+        tokens = wanted[video.revision, int(stored.cells.passage[i]), modality]
+        got = stored.vectors[stored.cells.offsets[i] : stored.cells.offsets[i + 1]]
         np.testing.assert_array_equal(got[:, : tokens.shape[1]], tokens.astype(np.float32))
         assert not got[:, tokens.shape[1] :].any()
 
