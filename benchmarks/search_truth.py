@@ -16,9 +16,9 @@ from benchmarks.search_cases import Case
 from benchmarks.search_corpus import METADATA, Block, Corpus
 from mmretrieve.datatypes import MODALITIES, Aggregation
 from mmretrieve.scoring.aggregation import Scoring
+from mmretrieve.storage.codes.sample import PASSAGES, VIDEOS
 
 N_BEST = 100
-N_SAMPLE_PASSAGES, N_SAMPLE_VIDEOS = 1024, 256
 """Documents that chance is measured on, evenly spread over all, as many as a search takes."""
 _CHUNK_VIDEOS, _CHUNK_QUERY_TOKENS = 4, 64
 """So many at a time that their products stay in the cache."""
@@ -149,12 +149,10 @@ def similarities(block: Block, tokens: Array) -> Array:
 
 def measure_chance(corpus: Corpus, questions: Questions, by_video: bool) -> Chance:
     """Chance on passages (each with its video's metadata) or on whole videos."""
-    n = corpus.n_videos if by_video else corpus.n_passages
-    n_sample = min(n, N_SAMPLE_VIDEOS if by_video else N_SAMPLE_PASSAGES)
-    sample = np.linspace(0, n - 1, n_sample).astype(np.int64)
+    sample = _sample(corpus, by_video)
     total = np.zeros((len(MODALITIES), len(questions.tokens)))
     count = np.zeros(total.shape, np.int64)
-    video_of = np.arange(n) if by_video else corpus.video_of_passage
+    video_of = np.arange(corpus.n_videos) if by_video else corpus.video_of_passage
     for video in np.unique(video_of[sample]).tolist():
         block = corpus.block(video, video + 1)
         found = similarities(block, questions.tokens)
@@ -166,6 +164,23 @@ def measure_chance(corpus: Corpus, questions: Questions, by_video: bool) -> Chan
         total += np.where(present, found, 0).sum(axis=0, dtype=np.float64)
         count += present.sum(axis=0)
     return Chance(total, count)
+
+
+def _sample(corpus: Corpus, by_video: bool) -> Numbers:
+    """Numbers of the documents that stand for chance, as the program defines them: evenly spread, half as
+    many while they have too many tokens."""
+    named = corpus.metadata.shape[1]
+    passages = np.diff(corpus.offsets)
+    if by_video:
+        n_tokens, size = np.add.reduceat(passages, corpus.videos[:-1]) + named, VIDEOS
+    else:
+        n_tokens, size = passages + named, PASSAGES
+    n = size.most
+    while True:
+        even = np.linspace(0, len(n_tokens) - 1, min(n, len(n_tokens))).astype(np.int64)
+        if n // 2 < size.fewest or n_tokens[even].sum() <= size.n_tokens:
+            return even
+        n //= 2
 
 
 def scores(similarity: Array, case: Case, null: Array, questions: Questions) -> NDArray[np.float64]:
@@ -194,8 +209,8 @@ def scores(similarity: Array, case: Case, null: Array, questions: Questions) -> 
     else:
         total = np.where(have, weights[used], 0).sum(axis=1)[:, None]
         out = by_cell.sum(axis=1) / np.where(total > 0, total, 1)
-    own = have[:, np.flatnonzero(used - METADATA)].any(axis=1)
-    return np.where(own[:, None], out, -np.inf)
+    own = have[:, used != METADATA].any(axis=1)
+    return np.asarray(np.where(own[:, None], out, -np.inf), np.float64)
 
 
 def _over_queries(values: NDArray[np.floating], questions: Questions) -> NDArray[np.float64]:
@@ -225,5 +240,5 @@ class _Best:
 
 
 def _key(corpus: str, questions: Questions, case: Case) -> str:
-    state = f"{_VERSION} {corpus} {questions.key} {case.key} {N_SAMPLE_PASSAGES} {N_SAMPLE_VIDEOS}"
+    state = f"{_VERSION} {corpus} {questions.key} {case.key} {PASSAGES} {VIDEOS}"
     return hashlib.sha256(state.encode()).hexdigest()[:16]

@@ -244,6 +244,28 @@ class Engine:
             search_path=snapshot.searchable.description,
         )
 
+    def verify(self) -> tuple[str, ...]:
+        """Read all that searching scans and compare it with its checksums: what is wrong, if
+        anything. A search copes with it, more slowly; :meth:`rebuild` mends it."""
+        from mmretrieve.storage.codes.reading import verify
+
+        return verify(self._folder, self._manifest)
+
+    def rebuild(self) -> tuple[str, ...]:
+        """Write what searching scans anew from the tables; what to know about it.
+
+        Raises:
+            IndexLockedError: another process is writing.
+            CodesError: it cannot be written; what was there stays.
+        """
+        from mmretrieve.storage.codes.update import rebuild
+        from mmretrieve.storage.writer import IndexWriter
+
+        with IndexWriter(self._folder, self._manifest):
+            report = rebuild(self._folder, self._manifest, self._chosen_kernels())
+        self._measure_chance()
+        return report.notes
+
     def thumbnail(self, video_id: str, start_s: float, end_s: float | None = None) -> bytes | None:
         """The JPEG of the first keyframe from ``start_s`` to ``end_s``, or where there is none the
         nearest one to ``start_s``; None where the video has no pictures."""

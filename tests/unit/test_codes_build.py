@@ -20,8 +20,9 @@ from mmretrieve.storage.codes.policy import Limits
 from mmretrieve.storage.codes.segment import SegmentKind, of_modality
 from mmretrieve.storage.everything import everything
 from mmretrieve.storage.folder import Manifest
-from mmretrieve.storage.reader import Snapshot, open_table
+from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import VideoEntry
+from mmretrieve.storage.tables import open_table
 from tests import codes_index as ci
 
 EIGHT_BIT = 1 / 254 + 1e-6

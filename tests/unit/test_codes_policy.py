@@ -17,8 +17,8 @@ from mmretrieve.storage.codes.reading import open_codes, verify
 from mmretrieve.storage.codes.sample import Part, SampleSize, draw, pick_passages, pick_videos
 from mmretrieve.storage.codes.segment import Segment, SegmentKind
 from mmretrieve.storage.codes.update import rebuild
-from mmretrieve.storage.reader import open_table
 from mmretrieve.storage.records import VideoEntry
+from mmretrieve.storage.tables import open_table
 from mmretrieve.storage.writer import IndexWriter
 from tests import codes_index as ci
 

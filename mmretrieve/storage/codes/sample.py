@@ -26,7 +26,7 @@ class SampleSize:
 
 
 PASSAGES = SampleSize(1024, 256, 1 << 16)
-VIDEOS = SampleSize(256, 8, 1 << 18)
+VIDEOS = SampleSize(256, 8, 1 << 17)
 
 
 @dataclass(frozen=True, slots=True)
