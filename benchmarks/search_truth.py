@@ -194,7 +194,7 @@ def scores(similarity: Array, case: Case, null: Array, questions: Questions) -> 
     else:
         total = np.where(have, weights[used], 0).sum(axis=1)[:, None]
         out = by_cell.sum(axis=1) / np.where(total > 0, total, 1)
-    own = have[:, np.flatnonzero(used - METADATA)].any(axis=1)
+    own = np.asarray(have[:, np.flatnonzero(used != METADATA)].any(axis=1))
     return np.where(own[:, None], out, -np.inf)
 
 

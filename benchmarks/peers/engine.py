@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.peers.subject import Array, Dial, Numbers, best
 from benchmarks.search_cases import CASES, MERGED
 from benchmarks.search_corpus import Block, Corpus
-from benchmarks.search_truth import Chance, Questions, measure_chance, scores, similarities
+from benchmarks.search_truth import Questions, measure_chance, scores, similarities
 
 _BY_NAME = {case.name: case for case in (*CASES, MERGED)}
 
@@ -29,7 +29,6 @@ class Engine:
         self._corpus = corpus
         self._added: list[Block] = []
         self._deleted: set[int] = set()
-        self._chance: dict[tuple[int, bool], Chance] = {}
 
     def dials(self) -> Sequence[Dial]:
         return (Dial("default"),)
@@ -37,10 +36,8 @@ class Engine:
     def search(self, query: Array, k: int, dial: Dial, case: str) -> Numbers:
         wanted = _BY_NAME[case]
         questions = Questions([query])
-        key = (hash(query.tobytes()), wanted.by_video)
-        if key not in self._chance:
-            self._chance[key] = measure_chance(self._corpus, questions, wanted.by_video)
-        null = self._chance[key].null(wanted.scoring)
+        chance = measure_chance(self._corpus, questions, wanted.by_video)
+        null = chance.null(wanted.scoring)
         kept = self._corpus.kept(wanted.share) if wanted.share < 1 else None
         ids, found = [], []
         for block in self._blocks():
