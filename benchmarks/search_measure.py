@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,6 +67,7 @@ def build(setting: Setting, who: Entry, merged: bool, records: Records) -> Envir
         if stored["key"] == setting.key:
             records.builds.append(Build(**stored["build"]))
             return environment
+    print(f"  {who.name}: building", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with Client(who, environment, _of(place, who), 2) as client:
@@ -109,7 +111,7 @@ def _one_peer(
             records.speeds += measured
             _note_opened(setting, who, threads, True, client, records)
     except (PeerAbsentError, PeerFailedError) as error:
-        records.absent.append((who.name, setting.n_tokens, str(error)))
+        _note_absent(setting, who, error, records)
 
 
 def measure_cases(setting: Setting, cases: Sequence[Case], threads: int, records: Records) -> None:
@@ -127,7 +129,12 @@ def measure_cases(setting: Setting, cases: Sequence[Case], threads: int, records
                 _note_opened(setting, who, threads, False, client, records)
                 _note_update(setting, client, dials[0], records)
         except (PeerAbsentError, PeerFailedError) as error:
-            records.absent.append((who.name, setting.n_tokens, str(error)))
+            _note_absent(setting, who, error, records)
+
+
+def _note_absent(setting: Setting, who: Entry, error: Exception, records: Records) -> None:
+    records.absent.append((who.name, setting.n_tokens, str(error)))
+    print(f"  {who.name}: absent: {error}", file=sys.stderr, flush=True)
 
 
 def _asked(cases: Sequence[Case]) -> list[tuple[str, Case]]:
@@ -165,13 +172,17 @@ def _measure(
             seconds, _ = client.search(plan.kind, query, plan.dial, plan.case)
             times[plan].append(seconds)
             reference[plan].append(base_s)
-    return [
+    done = [
         Speed(
             name, plan.dial, plan.case, plan.kind, setting.n_tokens, threads,
             _mean(found), len(found), tuple(times[plan]), tuple(reference[plan]),
         )
         for plan, found in recalls.items()
     ]  # fmt: skip
+    for one in done:
+        told = f"recall {one.recall:.3f}, p50 {one.p50_ms:.2f} ms, {one.to_baseline:.2f} x"
+        print(f"  {name}: {one.dial}, {one.case}, {one.kind}: {told}", file=sys.stderr, flush=True)
+    return done
 
 
 def _baseline_turn(baseline: Client | None, query: int) -> float:

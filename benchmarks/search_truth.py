@@ -209,8 +209,8 @@ def scores(similarity: Array, case: Case, null: Array, questions: Questions) -> 
     else:
         total = np.where(have, weights[used], 0).sum(axis=1)[:, None]
         out = by_cell.sum(axis=1) / np.where(total > 0, total, 1)
-    own = have[:, used != METADATA].any(axis=1)
-    return np.asarray(np.where(own[:, None], out, -np.inf), np.float64)
+    own = np.asarray(have[:, np.flatnonzero(used != METADATA)].any(axis=1))
+    return np.where(own[:, None], out, -np.inf)
 
 
 def _over_queries(values: NDArray[np.floating], questions: Questions) -> NDArray[np.float64]:

@@ -104,7 +104,8 @@ def impute(scores: Array, passages: Numbers, found: NDArray[np.bool_]) -> tuple[
     least = np.where(found, scores, np.inf).min(axis=1)
     least[~np.isfinite(least)] = 0
     table = np.repeat(least[:, None], len(candidates), axis=1).astype(np.float32)
-    row = np.nonzero(found)[0]
-    # Of several values for one place the last one stays: go from the worst to the best.
-    table[row[::-1], column[::-1]] = scores[found][::-1]
+    place = np.nonzero(found)[0] * len(candidates) + column
+    # Of several values for one place the last one stays: go from the worst to the best. (Copies,
+    # since NumPy may turn around what it walks backwards.)
+    table.reshape(-1)[place[::-1].copy()] = scores[found][::-1].copy()
     return candidates.astype(np.int64), table.sum(axis=0)

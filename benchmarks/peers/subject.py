@@ -51,7 +51,8 @@ class Subject(Protocol):
 
         ``query`` ``(n_query_tokens, dim)``; ``case`` is the name of a case of
         :mod:`benchmarks.search_cases`. Engines that know of plain MaxSim alone are only asked
-        ``plain merged``.
+        ``plain merged``. Queries are asked more than once: nothing that depends on one may be kept
+        for the next.
         """
         ...
 
