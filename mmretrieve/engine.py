@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from mmretrieve.search.searcher import Searcher
 
 
+DEVICE_VARIABLE = "MMRETRIEVE_DEVICE"
+
+
 class Engine:
     """Search over the videos of one index folder.
 
@@ -50,8 +53,9 @@ class Engine:
     ...         print(hit.video.path, hit.moment.start_s, hit.score)
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, device: str | None = None) -> None:
         """Use :meth:`create` or :meth:`open`."""
+        self._device = device or os.environ.get(DEVICE_VARIABLE) or "cpu"
         self._folder = folder
         self._manifest = manifest
         self._settings = Settings.from_toml(manifest.settings_toml)
@@ -62,9 +66,15 @@ class Engine:
         self._lock = threading.RLock()
 
     @classmethod
-    def create(cls, folder: Path | None = None, settings: Settings | None = None) -> Self:
+    def create(
+        cls,
+        folder: Path | None = None,
+        settings: Settings | None = None,
+        *,
+        device: str | None = None,
+    ) -> Self:
         """A new index, or the one that is there already; given settings become its settings.
-        Nothing is written before something is indexed.
+        Nothing is written before something is indexed. ``device``: see :meth:`open`.
 
         Raises:
             PresetMismatchError: the index there has tokens of another preset.
@@ -75,7 +85,7 @@ class Engine:
             manifest = read_manifest(folder)
         except IndexNotFoundError:
             check_free(folder)
-            return cls(folder, _manifest(settings or Settings()))
+            return cls(folder, _manifest(settings or Settings()), device)
         if settings is not None and settings.preset != manifest.preset:
             raise PresetMismatchError(
                 f"{folder} was built with preset {manifest.preset!r}, asked for {settings.preset!r}: "
@@ -84,18 +94,21 @@ class Engine:
         if settings is not None and settings.to_toml() != manifest.settings_toml:
             # The weights stay those that the tokens were made with.
             manifest = replace(manifest, settings_toml=settings.to_toml())
-        return cls(folder, manifest)
+        return cls(folder, manifest, device)
 
     @classmethod
-    def open(cls, folder: Path | None = None) -> Self:
+    def open(cls, folder: Path | None = None, *, device: str | None = None) -> Self:
         """An existing index: the one given, ``$MMRETRIEVE_INDEX``, or the nearest ``.mmretrieve``.
+
+        ``device`` is where it is searched: ``cpu`` (by compiled code) or ``cuda`` (by PyTorch); else
+        what ``$MMRETRIEVE_DEVICE`` says, else ``cpu``.
 
         Raises:
             IndexNotFoundError: there is none.
             IndexFormatError: it cannot be used.
         """
         found = locate(folder)
-        return cls(found, read_manifest(found))
+        return cls(found, read_manifest(found), device)
 
     @property
     def folder(self) -> Path:
@@ -322,11 +335,9 @@ class Engine:
             return self._searcher
 
     def _chosen_kernels(self) -> Kernels:
-        from mmretrieve.kernels.choose import kernels
-
         with self._lock:
             if self._kernels is None:
-                self._kernels = kernels()
+                self._kernels = _kernels(self._device)
             return self._kernels
 
     def _seal(self) -> tuple[str, ...]:
@@ -334,7 +345,8 @@ class Engine:
         from mmretrieve.storage.codes.update import update
 
         try:
-            return update(self._folder, self._manifest, self._chosen_kernels()).notes
+            gpu = self._device != "cpu"
+            return update(self._folder, self._manifest, self._chosen_kernels(), gpu=gpu).notes
         except CodesError as error:
             return (str(error),)
 
@@ -380,6 +392,16 @@ class Engine:
     def _with_picture(self, hit: Hit) -> Hit:
         start_s, end_s = hit.moment.best_s or 0.0, hit.moment.end_s
         return replace(hit, thumbnail=self.thumbnail(hit.video.video_id, start_s, end_s))
+
+
+def _kernels(device: str) -> Kernels:
+    if device == "cpu":
+        from mmretrieve.kernels.choose import kernels
+
+        return kernels()
+    from mmretrieve.kernels.torch_kernels import torch_kernels
+
+    return torch_kernels(device)
 
 
 def _manifest(settings: Settings) -> Manifest:

@@ -25,9 +25,11 @@ from mmretrieve.kernels.arrays import (
     Lists,
     Rule,
     Tokens8,
+    Vectors,
     padded,
 )
 from mmretrieve.kernels.base import Numbers
+from mmretrieve.kernels.plain import PlainKernels
 
 try:
     import torch
@@ -69,7 +71,8 @@ class TorchKernels:
     """See :class:`mmretrieve.kernels.base.Kernels`.
 
     Tokens, codes, lists and layouts stay on the device once they were used, up to ``cache_bytes``: they
-    must not change while they live. What a query brings is copied each time. Work is cut so that it
+    must not change while they live. What a query brings is copied each time. What reads little stays
+    with NumPy: building, and the vectors of the last candidates. Work is cut so that it
     takes about ``memory_bytes`` beside that, or what one video takes where that is more.
 
     Raises:
@@ -83,6 +86,7 @@ class TorchKernels:
         self._device = _seen(device)
         self._half = memory_bytes // 2  # for documents; the other one is for tokens
         self._arrays = DeviceArrays(self._device, cache_bytes)
+        self._host = PlainKernels()
 
     @property
     def name(self) -> str:
@@ -101,6 +105,17 @@ class TorchKernels:
             rounded, scale = quantized(self._up(vectors[block]))
             values[block, :dim], scales[block] = _host(rounded), _host(scale)
         return Tokens8(values, scales)
+
+    def encode(self, vectors: Vectors, centroid: NDArray[np.uint16], book: Codebook) -> Bytes:
+        return self._host.encode(vectors, centroid, book)
+
+    def bounds(self, sims: Floats) -> Floats:
+        return self._host.bounds(sims)
+
+    def exact_maxima(
+        self, vectors: Vectors, begin: Numbers, count: NDArray[np.int32], query: Floats
+    ) -> Floats:
+        return self._host.exact_maxima(vectors, begin, count, query)
 
     def dots(self, tokens: Tokens8, query: Tokens8) -> Floats:
         out = np.empty((len(tokens), len(query)), np.float32)
