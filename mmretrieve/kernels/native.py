@@ -173,11 +173,14 @@ class NativeKernels:
 
     def select(self, scores: Floats, n: int) -> Numbers:
         out = np.empty(max(0, min(n, len(scores))), np.int64)
-        return out[: self._extension.select(*self._how, scores, out)]
+        n_found: int = self._extension.select(*self._how, scores, out)
+        return out[:n_found]
 
 
-def _width(rows: NDArray[np.floating]) -> int:
-    return -(-rows.shape[1] // 4) * 4
+def _width(rows: NDArray[np.generic]) -> int:
+    if rows.ndim != 2:
+        raise ValueError(f"vectors: expected 2 dimensions, got {rows.ndim}")
+    return -(-int(rows.shape[1]) // 4) * 4
 
 
 def _pair(tokens: Tokens8) -> tuple[NDArray[np.int8], Floats]:

@@ -73,8 +73,8 @@ class PlainKernels:
         return _maxima(lambda a, b: _dots(tokens, query, a, b), begin, count, len(query))
 
     def bounds(self, sims: Floats) -> Floats:
-        mean = sims.mean(axis=0, dtype=np.float64).astype(np.float32)
-        return np.stack([mean, sims.max(axis=0)])
+        mean = np.asarray(sims.mean(axis=0, dtype=np.float64), np.float32)
+        return np.stack([mean, np.asarray(sims.max(axis=0))])
 
     def table(self, sims: Floats, rule: Rule, modality: int, floor: Floats, step: float) -> Bytes:
         out = np.zeros((len(sims), padded(sims.shape[1])), np.uint8)
@@ -225,8 +225,8 @@ def inverse_spread(book: Codebook) -> Floats:
 def unpack(residual: Bytes) -> Bytes:
     """``(n, width)`` numbers of levels from ``(n, width / 4)`` bytes."""
     shifts = np.array([0, 2, 4, 6], np.uint8)
-    parts = (residual[:, :, None] >> shifts) & 3
-    return parts.reshape(len(residual), -1)
+    parts = (residual[:, :, None] >> shifts) & np.uint8(3)
+    return np.asarray(parts.reshape(len(residual), -1), np.uint8)
 
 
 def _dots(tokens: Tokens8, query: Tokens8, start: int, stop: int) -> Floats:
