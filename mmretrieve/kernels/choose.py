@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 
 from mmretrieve.errors import SetupError, UsageError
@@ -63,11 +64,9 @@ def available() -> tuple[str, ...]:
 @cache
 def _extension() -> ModuleType | None:
     try:
-        from mmretrieve.kernels import _native
+        return import_module("mmretrieve.kernels._native")
     except ImportError:
         return None
-    module: ModuleType = _native
-    return module
 
 
 @cache

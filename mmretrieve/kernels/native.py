@@ -201,8 +201,10 @@ class NativeKernels:
         return out[:n_found]
 
 
-def _width(rows: Vectors) -> int:
-    return int(-(-rows.shape[1] // 4) * 4)
+def _width(rows: NDArray[np.generic]) -> int:
+    if rows.ndim != 2:
+        raise ValueError(f"vectors: expected 2 dimensions, got {rows.ndim}")
+    return -(-int(rows.shape[1]) // 4) * 4
 
 
 def _pair(tokens: Tokens8) -> tuple[NDArray[np.int8], Floats]:

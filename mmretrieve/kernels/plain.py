@@ -96,8 +96,8 @@ class PlainKernels:
         return _maxima(_coded(codes, book, sims, query), begin, count, len(query))
 
     def bounds(self, sims: Floats) -> Floats:
-        mean = sims.mean(axis=0, dtype=np.float64).astype(np.float32)
-        return np.stack([mean, sims.max(axis=0)])
+        mean = np.asarray(sims.mean(axis=0, dtype=np.float64), np.float32)
+        return np.stack([mean, np.asarray(sims.max(axis=0))])
 
     def table(self, sims: Floats, rule: Rule, modality: int, floor: Floats, step: float) -> Bytes:
         out = np.zeros((len(sims), padded(sims.shape[1])), np.uint8)

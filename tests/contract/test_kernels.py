@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -313,6 +315,50 @@ def test_coded_maxima(kernels: Kernels) -> None:
         np.testing.assert_allclose(found[0], every[10:50].max(axis=0), rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(found[1], every[:7].max(axis=0), rtol=1e-5, atol=1e-6)
         assert np.isneginf(found[2]).all()
+
+
+def test_residuals_are_the_nearest_levels(kernels: Kernels) -> None:
+    rng = np.random.default_rng(0)
+    levels = np.array([-1.5, -0.4, 0.5, 1.4], np.float32)
+    for dim, kind in ((8, np.float32), (50, np.float16), (128, np.float16)):
+        rows: Any = unit_rows(rng, 300, dim).astype(kind)
+        width = -(-dim // 4) * 4
+        spread = rng.uniform(0.02, 0.1, width).astype(np.float32)
+        spread[0] = 0
+        book = Codebook(kernels.quantize(unit_rows(rng, 9, dim)), spread, levels)
+        centroid = rng.integers(0, 9, 300).astype(np.uint16)
+        found = unpack(kernels.encode(rows, centroid, book))
+        assert found.shape == (300, width)
+        rest = rows.astype(np.float64) - decoded(book.centroids, dim)[centroid]
+        with np.errstate(divide="ignore"):
+            wanted = np.abs(rest[:, :, None] / spread[:dim, None] - levels).argmin(axis=2)
+        wanted[:, 0] = 1  # no spread: the level nearest to 0
+        differs = found[:, :dim] != wanted
+        assert differs.mean() < 1e-3  # within rounding of a threshold
+        assert (found[:, dim:] == 1).all()
+
+
+def test_bounds_of_columns(kernels: Kernels) -> None:
+    sims = np.random.default_rng(0).normal(size=(1000, 17)).astype(np.float32)
+    found = kernels.bounds(sims)
+    np.testing.assert_allclose(found[0], sims.mean(axis=0, dtype=np.float64), rtol=1e-5, atol=1e-8)
+    np.testing.assert_array_equal(found[1], sims.max(axis=0))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_vectors_that_are_not_finite_are_refused(kernels: Kernels, bad: float) -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        kernels.quantize(np.array([[1, bad, 0, 0]], np.float32))
+
+
+def test_select_among_many(kernels: Kernels) -> None:
+    rng = np.random.default_rng(0)
+    for n_values in (7, 100_000):  # many ties, few
+        scores = (rng.integers(0, n_values, 150_000) / n_values).astype(np.float32)
+        scores[rng.random(len(scores)) < 0.3] = -np.inf
+        for n in (1, 1000, 50_000):
+            order = np.argsort(-scores, kind="stable")[:n]
+            np.testing.assert_array_equal(kernels.select(scores, n), np.sort(order))
 
 
 def test_select(kernels: Kernels) -> None:

@@ -1,7 +1,7 @@
 // What an index is built with, and the tables of a query. Included inside the namespace of a level.
 
 // 16 floats rounded to the nearest integers, halves to even, and kept within +-127.
-inline void rounded(const float *values, int n, float factor, int8_t *out) {
+inline void rounded(const float *__restrict values, int n, float factor, int8_t *__restrict out) {
     constexpr float kMagic = 12582912.0f; // 1.5 * 2^23: what is added to it is rounded to an integer
     for (int i = 0; i < n; ++i) {
         float value = values[i] * factor;
@@ -81,10 +81,11 @@ static void quantize(int threads, const Vectors &vectors, int8_t *values, float 
 
 // The numbers of levels of one vector, one byte each.
 inline void levels_of(const float *row, int n, const int8_t *centroid, float scale,
-                      const Encoder &encoder, uint8_t *out) {
+                      const Encoder &encoder, uint8_t *__restrict out) {
+    const float *inverse = encoder.inverse_spread;
     const float low = encoder.between[0], middle = encoder.between[1], high = encoder.between[2];
     for (int i = 0; i < n; ++i) {
-        const float rest = (row[i] - scale * static_cast<float>(centroid[i])) * encoder.inverse_spread[i];
+        const float rest = (row[i] - scale * static_cast<float>(centroid[i])) * inverse[i];
         out[i] = static_cast<uint8_t>((rest > low) + (rest > middle) + (rest > high));
     }
 }
@@ -133,8 +134,24 @@ struct Nearest {
     }
 };
 
-inline void take_nearest(const int32_t *products, float scale, const float *scales, int32_t base,
-                         int n, float *best, int32_t *number) {
+#if defined(MMR_AVX512)
+inline void take_nearest(const int32_t *__restrict products, float scale,
+                         const float *__restrict scales, int32_t base, int n,
+                         float *__restrict best, int32_t *__restrict number) {
+    const __mmask16 valid = static_cast<__mmask16>((1u << n) - 1);
+    const __m512 scaled = _mm512_mul_ps(
+        _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(products)), _mm512_set1_ps(scale)),
+        _mm512_maskz_loadu_ps(valid, scales));
+    const __mmask16 better =
+        _mm512_mask_cmp_ps_mask(valid, scaled, _mm512_loadu_ps(best), _CMP_GT_OQ);
+    const __m512i step = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    _mm512_mask_storeu_ps(best, better, scaled);
+    _mm512_mask_storeu_epi32(number, better, _mm512_add_epi32(step, _mm512_set1_epi32(base)));
+}
+#else
+inline void take_nearest(const int32_t *__restrict products, float scale,
+                         const float *__restrict scales, int32_t base, int n,
+                         float *__restrict best, int32_t *__restrict number) {
     for (int i = 0; i < n; ++i) {
         const float product = static_cast<float>(products[i]) * scale * scales[i];
         const bool better = product > best[i];
@@ -142,6 +159,7 @@ inline void take_nearest(const int32_t *products, float scale, const float *scal
         number[i] = better ? base + i : number[i];
     }
 }
+#endif
 
 constexpr int kCentroids = 32; // of one block
 
@@ -197,12 +215,13 @@ static void assign(int threads, const Tokens &tokens, const Tokens &centroids, u
 }
 
 inline void table_row(const float *sims, const Rule &rule, int modality, const float *floor,
-                      float inverse_step, uint8_t *out) {
+                      float inverse_step, uint8_t *__restrict out) {
     constexpr float kMagic = 12582912.0f;
-    float values[kQueryTokens];
+    const int nq = rule.nq;
+    alignas(64) float values[kQueryTokens];
     evidence(sims, rule, modality, values);
     const float weight = rule.weights[modality];
-    for (int q = 0; q < rule.nq; ++q) {
+    for (int q = 0; q < nq; ++q) {
         float value = (values[q] * weight - floor[q]) * inverse_step;
         value = value < 255.0f ? value : 255.0f;
         value = value > 0.0f ? value : 0.0f;

@@ -51,6 +51,12 @@ template <int G> class ListBlocks {
         for (std::size_t f = 0; f < flags_.size(); ++f) clear(static_cast<int64_t>(f));
     }
 
+    // After the last block of all.
+    void check_all_read() const {
+        for (const Cursor &cursor : cursors_)
+            if (cursor.at != cursor.end) throw Invalid("lists: a passage beyond those of the layout");
+    }
+
   private:
     static constexpr int kRow = G * 16;
 
@@ -155,6 +161,7 @@ template <int G> void score_lists_of(int threads, const ListInputs &inputs, floa
             const int64_t *end = inputs.blocks.data() + part(c + 1, n_blocks, n_chunks);
             ListBlocks<G> blocks(inputs, inputs.layout.videos[*block]);
             for (; block != end; ++block) blocks.score(block[0], block[1], out);
+            if (c + 1 == n_chunks) blocks.check_all_read();
         }
     });
 }

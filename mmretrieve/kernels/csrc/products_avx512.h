@@ -88,7 +88,7 @@ template <int T, int G> inline void block(const Lane *tokens, const Packed &quer
 
 template <int G>
 inline void products_of(const Lane *tokens, int64_t n, const Packed &query, int32_t *out) {
-    constexpr int kTokens = G == 4 ? 6 : 8;
+    constexpr int kTokens = G >= 3 ? 4 : 8; // more would not fit the registers
     const int width = query.width;
     int64_t t = 0;
     for (; t + kTokens <= n; t += kTokens)

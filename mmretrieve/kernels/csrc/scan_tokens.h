@@ -3,7 +3,8 @@
 constexpr int kTile = 32; // tokens whose products are taken before they are used
 
 // best[q] = max(best[q], products[q] * scale)
-inline void take_products(const int32_t *products, float scale, int n16, float *best) {
+inline void take_products(const int32_t *__restrict products, float scale, int n16,
+                          float *__restrict best) {
 #if defined(MMR_AVX512)
     const __m512 scales = _mm512_set1_ps(scale);
     for (int q = 0; q < n16; q += 16) {
@@ -25,6 +26,7 @@ class Products {
         : lanes_(static_cast<std::size_t>(kTile) * width), out_(kTile * kQueryTokens) {}
 
     const int32_t *of(const int8_t *tokens, int64_t n, const Packed &query) {
+        fetch(tokens + n * query.width, n * query.width);
         prepare(tokens, n * query.width, lanes_.get());
         return of_lanes(n, query);
     }
@@ -35,6 +37,15 @@ class Products {
     Lane *lanes() { return lanes_.get(); }
 
   private:
+    // Asks for the bytes that are likely to be read next; it is no matter whether they exist.
+    static void fetch(const int8_t *from, int64_t n) {
+#if defined(__GNUC__)
+        for (int64_t i = 0; i < n; i += 64) __builtin_prefetch(from + i);
+#else
+        (void)from, (void)n;
+#endif
+    }
+
     Aligned<Lane> lanes_;
     Aligned<int32_t> out_;
 };
@@ -86,7 +97,7 @@ class TokenScan {
         for (int m = 0; m < n_modalities; ++m) {
             if (!(best.present >> m & 1)) continue;
             const float *scales = inputs_.queries[m].scales;
-            for (int q = 0; q < inputs_.rule.nq; ++q) scaled.of[m][q] = best.of[m][q] * scales[q];
+            for (int q = 0, nq = inputs_.rule.nq; q < nq; ++q) scaled.of[m][q] = best.of[m][q] * scales[q];
         }
         return score_of(scaled, inputs_.rule, n16);
     }
@@ -107,6 +118,11 @@ static void score_tokens(int threads, const Layout &layout, const Choice &choice
     score_documents<TokenScan>(threads, layout, choice, rule.by_video, inputs, out);
 }
 
+inline void scale_products(const int32_t *__restrict products, float scale,
+                           const float *__restrict scales, int64_t n, float *__restrict out) {
+    for (int64_t q = 0; q < n; ++q) out[q] = static_cast<float>(products[q]) * scale * scales[q];
+}
+
 inline void dots_part(const Tokens &tokens, const Tokens &query, const Packed &packed, int64_t first,
                       int64_t begin, int64_t end, Products &work, float *out) {
     const int n16 = packed.groups * kGroup;
@@ -116,11 +132,8 @@ inline void dots_part(const Tokens &tokens, const Tokens &query, const Packed &p
         const int64_t n = end - t < kTile ? end - t : kTile;
         const int32_t *found = work.of(tokens.values + t * tokens.width, n, packed);
         for (int64_t i = 0; i < n; ++i) {
-            const float scale = tokens.scales[t + i];
-            float *row = out + (t + i) * nq + first;
-            const int32_t *mine = found + i * n16;
-            for (int64_t q = 0; q < n_columns; ++q)
-                row[q] = static_cast<float>(mine[q]) * scale * scales[q];
+            scale_products(found + i * n16, tokens.scales[t + i], scales, n_columns,
+                           out + (t + i) * nq + first);
         }
     }
 }

@@ -23,7 +23,7 @@ struct Maxima {
     }
 };
 
-inline void sharpen(float *values, int n, float power) {
+inline void sharpen(float *__restrict values, int n, float power) {
     if (power == 3.0f)
         for (int q = 0; q < n; ++q) values[q] = values[q] * values[q] * values[q];
     else if (power == 2.0f)
@@ -34,7 +34,7 @@ inline void sharpen(float *values, int n, float power) {
 }
 
 // What similarities in modality m are worth, its weight not included: see scoring.aggregation.
-inline void evidence(const float *sims, const Rule &rule, int m, float *values) {
+inline void evidence(const float *sims, const Rule &rule, int m, float *__restrict values) {
     const float *null = rule.null + int64_t{m} * rule.nq;
     const float inverse = rule.inverse_scale[m];
     const int nq = rule.nq;
@@ -55,13 +55,14 @@ inline float ordered_sum(const float *values, int n16) {
 }
 
 inline float token_max(const Maxima &found, const Rule &rule, int n16) {
+    const int nq = rule.nq;
     alignas(64) float values[kQueryTokens] = {}, best[kQueryTokens];
     for (int q = 0; q < n16; ++q) best[q] = q < rule.nq ? -INFINITY : 0;
     for (int m = 0; m < rule.n_modalities; ++m) {
         if (!(found.present >> m & 1)) continue;
         evidence(found.of[m], rule, m, values);
         const float weight = rule.weights[m];
-        for (int q = 0; q < rule.nq; ++q) {
+        for (int q = 0; q < nq; ++q) {
             const float value = values[q] * weight;
             best[q] = value > best[q] ? value : best[q];
         }
