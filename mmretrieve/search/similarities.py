@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,7 +150,7 @@ class SimilarityScan:
             first = cells.offsets[low]
             products = vectors[first : cells.offsets[high]] @ query
             bounds = (cells.offsets[low : high + 1] - first).tolist()
-            for cell, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True), low):
+            for cell, (begin, end) in enumerate(pairwise(bounds), low):
                 if end > begin:
                     # Ten times as fast as one np.maximum.reduceat over the block.
                     np.maximum.reduce(products[begin:end], axis=0, out=out[cell])
