@@ -103,4 +103,5 @@ def _table(section: Section) -> str:
         + "</tr>"
         for row in section.rows
     )
-    return f"<h2>{escape(section.title)}</h2><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f"<h2>{escape(section.title)}</h2>{table}"

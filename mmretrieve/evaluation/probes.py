@@ -42,6 +42,10 @@ class Probe(StrEnum):
     COMPRESSED_FRAMES = "compressed_frames"
 
 
+OF_CONTENT = (Probe.SPEECH_NOISE, Probe.COMPRESSED_FRAMES)
+"""Probes that change what is encoded: only for documents whose content is given."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A change of ``(n_documents, n_modalities)`` pairs: ``dropped`` ones are missing; ``source`` is

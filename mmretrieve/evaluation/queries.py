@@ -74,6 +74,25 @@ def judge(queries: Sequence[Query], paths: Mapping[str, str], folder: Path) -> Q
     return Qrels(relevance)
 
 
+def known_only(
+    queries: Sequence[Query], qrels: Qrels, paths: Mapping[str, str]
+) -> tuple[tuple[Query, ...], Qrels]:
+    """Queries and judgements of a collection as far as its videos are in the index: by id, or by
+    the name of the file with or without its ending. Queries that nothing there answers are left out.
+
+    ``paths``: video id -> path as indexed.
+    """
+    known = {PurePath(path).stem: key for key, path in paths.items()}
+    known |= {PurePath(path).name: key for key, path in paths.items()}
+    known |= {key: key for key in paths}
+    relevance = {}
+    for query_id, judged in qrels.relevance.items():
+        found = {known[name]: grade for name, grade in judged.items() if name in known}
+        if any(grade > 0 for grade in found.values()):
+            relevance[query_id] = found
+    return tuple(q for q in queries if q.query_id in relevance), Qrels(relevance)
+
+
 def _query(line: Line) -> Query:
     try:
         record = json.loads(line.text)

@@ -53,7 +53,8 @@ def comparison_sections(comparison: Comparison, about: str = "") -> list[Section
             (contrast.tag, *(_difference(d) for d in contrast.differences))
             for contrast in comparison.contrasts
         )
-        title = f"{about}Difference to {against}, all queries [95 % interval], p of a paired randomisation test"
+        what = f"{about}Difference to {against}, all queries"
+        title = f"{what} [95 % interval], p of a paired randomisation test"
         sections.append(Section(title, ("run", *names), rows))
     return sections
 

@@ -35,8 +35,6 @@ from mmretrieve.search.similarities import Similarities
 
 ON_AN_INDEX = (*PLANNERS, Probe.ATTRIBUTE_INSERTION, Probe.TYPOS)
 """Probes that need no content to be encoded again."""
-OF_CONTENT = (Probe.SPEECH_NOISE, Probe.COMPRESSED_FRAMES)
-"""Probes that change what is encoded: only for documents whose content is given."""
 FROM_CONTENT = tuple(way.value for way in (Way.POOLED, Way.GRAMIAN, Way.BM25))
 """Ways that do not start from similarities, so that a plan does not reach them."""
 
@@ -82,10 +80,12 @@ def content_drops(
     clean = run_all(engine, asked, [contestant(engine, way) for way in ways], depth).runs
     altered = change_documents(documents, probe, seed)
     n_changed = sum(a is not b for a, b in zip(altered, documents, strict=True))
-    with tempfile.TemporaryDirectory(prefix="mmretrieve-probe-") as folder:
-        with Engine.create(Path(folder) / "index", engine.settings) as other:
-            other.index(altered)
-            runs = run_all(other, asked, [contestant(other, way) for way in ways], depth).runs
+    with (
+        tempfile.TemporaryDirectory(prefix="mmretrieve-probe-") as folder,
+        Engine.create(Path(folder) / "index", engine.settings) as other,
+    ):
+        other.index(altered)
+        runs = run_all(other, asked, [contestant(other, way) for way in ways], depth).runs
     pairs = zip(clean, runs, strict=True)
     return [drop(probe, asked.qrels, a, b, measure, n_changed) for a, b in pairs]
 
