@@ -23,6 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         text.run(_existing(given.data), given.cache)
         return 0
+    if command == "quality":
+        from benchmarks import quality
+
+        only = [name for name in given.only.split(",") if name]
+        quality.run(_existing(given.data), given.cache, only, readme=not given.no_readme)
+        return 0
     if command == "latency":
         from benchmarks import latency
 
@@ -56,6 +62,14 @@ def _parser() -> argparse.ArgumentParser:
     text.add_argument(
         "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"), help="keeps tokens"
     )
+
+    quality = commands.add_parser("quality", help="every way of ranking on every collection")
+    _add_data(quality)
+    quality.add_argument(
+        "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"), help="keeps indexes"
+    )
+    quality.add_argument("--only", default="", metavar="NAME,...", help="some of the collections")
+    quality.add_argument("--no-readme", action="store_true", help="leave its table as it is")
 
     latency = commands.add_parser("latency", help="start-up, re-run and warm search times")
     latency.add_argument("--index", type=Path, metavar="DIR", help="instead of the demo clips")

@@ -31,7 +31,8 @@ from mmretrieve.experiments.compare import (
 from mmretrieve.experiments.importance import measure_importance
 from mmretrieve.experiments.known_items import known_items
 from mmretrieve.experiments.moments import measure_moments
-from mmretrieve.experiments.probes import content_drops, drops
+from mmretrieve.experiments.probes import Trial, content_drops, drops
+from mmretrieve.search.ways import from_similarities
 
 if TYPE_CHECKING:
     from mmretrieve.documents import Document
@@ -66,7 +67,7 @@ def _measure(
     engine: Engine, material: _Material, wanted: Wanted
 ) -> tuple[Results, tuple[Run, ...]]:
     asked, depth = material.asked, max([wanted.depth, *(m.cutoff or 0 for m in wanted.measures)])
-    ways = _ways(engine, wanted.ways)
+    ways = _ways(engine, wanted.ways, hidden=bool(asked.hidden))
     contestants = [contestant(engine, way) for way in ways]
     start = time.perf_counter()
     answers = run_all(engine, asked, contestants, depth)
@@ -78,16 +79,22 @@ def _measure(
         {tag: r for tag, r in modality_reports(asked, answers).items() if r.n_queries},
         measure_moments(engine, asked, contestants),
         measure_importance(engine, asked, _main(wanted), depth) if wanted.importance else None,
-        tuple(_drops(engine, material, contestants, wanted, depth)),
+        tuple(_drops(engine, material, contestants, wanted, answers.runs)),
         material.notes,
     )
     return found, answers.runs
 
 
-def _ways(engine: Engine, names: tuple[str, ...]) -> tuple[Way, ...]:
-    """``all`` spelt out, without the modalities that no video has."""
+def _ways(engine: Engine, names: tuple[str, ...], *, hidden: bool) -> tuple[Way, ...]:
+    """``all`` spelt out, without the modalities that no video has and, where lines are hidden, without
+    the ways that would see them."""
     named = [Way(name) for name in names if name != EVERYTHING]
-    return tuple(dict.fromkeys([*named, *(present_ways(engine) if EVERYTHING in names else ())]))
+    every = present_ways(engine) if EVERYTHING in names else ()
+    able = [way for way in every if from_similarities(way) or not hidden]
+    if len(able) < len(every):
+        shown = ", ".join(way for way in every if way not in able)
+        say(f"left out, since hidden lines are not hidden from them: {shown}")
+    return tuple(dict.fromkeys([*named, *able]))
 
 
 def _main(wanted: Wanted) -> Measure:
@@ -101,12 +108,13 @@ def _drops(
     material: _Material,
     contestants: list[Contestant],
     wanted: Wanted,
-    depth: int,
+    clean: tuple[Run, ...],
 ) -> list[Drop]:
-    asked, measure, seed = material.asked, _main(wanted), wanted.seed
+    measure = _main(wanted)
+    depth = max(wanted.depth, measure.cutoff or 0)
+    trial = Trial(material.asked, clean, measure, depth, wanted.seed)
     probes = [Probe(name) for name in wanted.probes]
-    mild = [probe for probe in probes if probe not in OF_CONTENT]
-    found = drops(engine, asked, contestants, mild, measure, depth, seed) if mild else []
+    found = drops(engine, trial, contestants, [p for p in probes if p not in OF_CONTENT])
     for probe in probes:
         if probe not in OF_CONTENT:
             continue
@@ -115,9 +123,7 @@ def _drops(
             continue
         say(f"{probe}: encoding {len(material.documents):,} documents again")
         ways = [Way(c.name) for c in contestants]
-        found += content_drops(
-            engine, material.documents, asked, ways, probe, measure, depth, seed
-        )  # fmt: skip
+        found += content_drops(engine, trial, material.documents, ways, probe)
     return found
 
 

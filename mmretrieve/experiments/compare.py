@@ -16,7 +16,7 @@ from mmretrieve.evaluation.queries import Query
 from mmretrieve.evaluation.trec import Qrels, Run
 from mmretrieve.scoring.aggregation import Scoring, calibrate, contributions, evidence
 from mmretrieve.search.similarities import Similarities
-from mmretrieve.search.ways import Rank, modality_of, scoring_of
+from mmretrieve.search.ways import Rank, from_similarities, modality_of, scoring_of
 
 Array = NDArray[np.float32]
 Change = Callable[[Similarities], Similarities]
@@ -25,11 +25,13 @@ Change = Callable[[Similarities], Similarities]
 @dataclass(frozen=True, slots=True)
 class Contestant:
     """A ranking under a name. With a ``scoring`` it is late interaction over all modalities, and it
-    can be told which of them won a token."""
+    can be told which of them won a token. ``hides``: it sees nothing but similarities, so that what
+    is hidden or changed there is so for it."""
 
     name: str
     rank: Rank
     scoring: Scoring | None = None
+    hides: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def ask(
 def contestant(engine: Engine, way: Way) -> Contestant:
     """A way of ranking videos of the engine's index."""
     joint = scoring_of(way) if modality_of(way) is None else None
-    return Contestant(way.value, engine.ranking(way), joint)
+    return Contestant(way.value, engine.ranking(way), joint, from_similarities(way))
 
 
 def present_ways(engine: Engine) -> tuple[Way, ...]:
@@ -93,7 +95,17 @@ def run_all(
     on_query: Callable[[int], None] | None = None,
 ) -> Answers:
     """One run a contestant, of the best ``depth`` videos a query. ``change``: what a probe does to
-    the similarities before they are ranked."""
+    the similarities before they are ranked.
+
+    Raises:
+        UsageError: something is hidden or changed, and a contestant would see it all the same.
+    """
+    blind = [c.name for c in contestants if not c.hides]
+    if blind and (asked.hidden or change is not None):
+        raise UsageError(
+            f"{blind[0]} does not rank by similarities, so that hidden lines would not be hidden "
+            f"from it: leave out {', '.join(blind)}"
+        )
     everything = engine.everything()
     scores: dict[str, dict[str, dict[str, float]]] = {c.name: {} for c in contestants}
     winners: dict[str, dict[str, tuple[Modality, ...]]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -35,59 +35,70 @@ from mmretrieve.search.similarities import Similarities
 
 ON_AN_INDEX = (*PLANNERS, Probe.ATTRIBUTE_INSERTION, Probe.TYPOS)
 """Probes that need no content to be encoded again."""
-FROM_CONTENT = tuple(way.value for way in (Way.POOLED, Way.GRAMIAN, Way.BM25))
-"""Ways that do not start from similarities, so that a plan does not reach them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a probe is measured on: the ``clean`` runs of the same queries, and how."""
+
+    asked: Asked
+    clean: tuple[Run, ...]
+    measure: Measure
+    depth: int
+    seed: int = 0
+
+    def drop(self, probe: Probe, run: Run, n_changed: int) -> Drop:
+        """How much worse a changed run is than the clean one of the same name."""
+        clean = next(one for one in self.clean if one.tag == run.tag)
+        qrels = self.asked.qrels
+        ours, theirs = (
+            [v for (v,) in per_query(qrels, one, [self.measure]).values()] for one in (run, clean)
+        )
+        means = float(np.mean(theirs)), float(np.mean(ours))
+        return Drop(probe, run.tag, str(self.measure), *means, compare(ours, theirs), n_changed)
 
 
 def drops(
-    engine: Engine,
-    asked: Asked,
-    contestants: Sequence[Contestant],
-    probes: Sequence[Probe],
-    measure: Measure,
-    depth: int,
-    seed: int = 0,
+    engine: Engine, trial: Trial, contestants: Sequence[Contestant], probes: Sequence[Probe]
 ) -> list[Drop]:
-    """Each probe against the clean run, for all contestants that it reaches."""
-    clean = run_all(engine, asked, contestants, depth).runs
+    """Each probe against the clean runs, for all contestants that it reaches."""
+    asked, depth = trial.asked, trial.depth
     found = []
     for probe in probes:
-        able = [c for c in contestants if probe not in PLANNERS or c.name not in FROM_CONTENT]
+        able = [c for c in contestants if probe not in PLANNERS or c.hides]
         if probe in PLANNERS:
-            plan = plan_for(engine, asked.qrels, probe, seed)
-            runs = run_all(engine, asked, able, depth, partial(changed, plan=plan)).runs
+            plan = plan_for(engine, asked.qrels, probe, trial.seed)
             n_changed = plan.n_changed
+            names = [c.name for c in able]
+            runs = tuple(run for run in trial.clean if run.tag in names)
+            if n_changed:
+                runs = run_all(engine, asked, able, depth, partial(changed, plan=plan)).runs
         else:
-            other, n_changed = change_queries(engine, asked, probe, seed)
+            other, n_changed = change_queries(engine, asked, probe, trial.seed)
             runs = run_all(engine, other, able, depth).runs
-        before = {run.tag: run for run in clean}
-        found += [drop(probe, asked.qrels, before[r.tag], r, measure, n_changed) for r in runs]
+        found += [trial.drop(probe, run, n_changed) for run in runs]
     return found
 
 
 def content_drops(
     engine: Engine,
+    trial: Trial,
     documents: Sequence[Document],
-    asked: Asked,
     ways: Sequence[Way],
     probe: Probe,
-    measure: Measure,
-    depth: int,
-    seed: int = 0,
 ) -> list[Drop]:
-    """A probe of :data:`OF_CONTENT` against the clean run: ``documents``, of which the index of
+    """A probe of :data:`OF_CONTENT` against the clean runs: ``documents``, of which the index of
     ``engine`` is made, are changed and encoded again into an index that is gone afterwards."""
-    clean = run_all(engine, asked, [contestant(engine, way) for way in ways], depth).runs
-    altered = change_documents(documents, probe, seed)
+    altered = change_documents(documents, probe, trial.seed)
     n_changed = sum(a is not b for a, b in zip(altered, documents, strict=True))
     with (
         tempfile.TemporaryDirectory(prefix="mmretrieve-probe-") as folder,
         Engine.create(Path(folder) / "index", engine.settings) as other,
     ):
         other.index(altered)
-        runs = run_all(other, asked, [contestant(other, way) for way in ways], depth).runs
-    pairs = zip(clean, runs, strict=True)
-    return [drop(probe, asked.qrels, a, b, measure, n_changed) for a, b in pairs]
+        contestants = [contestant(other, way) for way in ways]
+        runs = run_all(other, trial.asked, contestants, trial.depth).runs
+    return [trial.drop(probe, run, n_changed) for run in runs]
 
 
 def change_documents(documents: Sequence[Document], probe: Probe, seed: int) -> list[Document]:
@@ -102,24 +113,6 @@ def change_documents(documents: Sequence[Document], probe: Probe, seed: int) -> 
         speech_noise(d, vocabulary, seed) if d.segments.get(Modality.SPEECH) else d
         for d in documents
     ]
-
-
-def drop(
-    probe: Probe, qrels: Qrels, clean: Run, run: Run, measure: Measure, n_changed: int
-) -> Drop:
-    """How much worse a changed run is than the clean one."""
-    ours, theirs = (
-        [v for (v,) in per_query(qrels, one, [measure]).values()] for one in (run, clean)
-    )
-    return Drop(
-        probe,
-        run.tag,
-        str(measure),
-        float(np.mean(theirs)),
-        float(np.mean(ours)),
-        compare(ours, theirs),
-        n_changed,
-    )
 
 
 def plan_for(engine: Engine, qrels: Qrels, probe: Probe, seed: int) -> Plan:

@@ -16,7 +16,7 @@ from mmretrieve.scoring.nulls import null_queries
 from mmretrieve.search.filters import keep_cells
 from mmretrieve.search.lines import Line, hidden_tokens, lines
 from mmretrieve.search.plain_hits import PlainSearch
-from mmretrieve.search.similarities import Similarities, SimilarityScan, Units
+from mmretrieve.search.similarities import Mask, Similarities, SimilarityScan, Units
 from mmretrieve.search.ways import Ways
 from mmretrieve.storage.reader import Snapshot
 
@@ -31,6 +31,7 @@ class Everything:
         self.ways = Ways(snapshot, self._scan)
         self._plain = PlainSearch(snapshot, self._scan, self.ways)
         self._nulls: list[QueryTokens] = []
+        self._hidden: dict[tuple[str, str], dict[int, Mask]] = {}
 
     def units(self, unit: GroupBy = GroupBy.VIDEO) -> Units:
         """What the documents are."""
@@ -61,4 +62,7 @@ class Everything:
 
     def hiding(self, found: Similarities, video_id: str, text: str) -> Similarities:
         """Similarities to whole videos, one of them without the lines that say ``text``."""
-        return self._scan.hiding(found, video_id, hidden_tokens(self._snapshot, video_id, text))
+        key = (video_id, text)
+        if key not in self._hidden:
+            self._hidden[key] = hidden_tokens(self._snapshot, video_id, text)
+        return self._scan.hiding(found, video_id, self._hidden[key])

@@ -52,6 +52,12 @@ _FROM_MAXIMA: dict[Way, Callable[[Array], Array]] = {
 }
 
 
+def from_similarities(way: Way) -> bool:
+    """Whether a way ranks by :class:`Similarities` alone, so that what is changed or hidden there is
+    changed for it; the others read pooled vectors or words of their own."""
+    return way not in (Way.POOLED, Way.GRAMIAN, Way.BM25)
+
+
 def scoring_of(way: Way) -> Scoring | None:
     """The scoring of a way that is late interaction; None for the others."""
     if way is Way.CLAMR:
