@@ -16,25 +16,38 @@ DATA = ROOT.parent / "shared" / "data"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark; the number is the exit code."""
     given = _parser().parse_args(arguments)
-    command: str = given.command
-    if command == "videos":
-        return _videos(given)
-    if command == "text":
-        from benchmarks import text
+    return _COMMANDS[given.command](given)
 
-        text.run(_existing(given.data), given.cache)
-        return 0
-    if command == "latency":
-        from benchmarks import latency
 
-        latency.run(given.index, given.repeats, given.profile)
-        return 0
-    if command == "soak":
-        from benchmarks import soak
+def _text(given: argparse.Namespace) -> int:
+    from benchmarks import text
 
-        return soak.run(given.operations, given.seed)
-    if command == "search":
-        return _search(given)
+    text.run(_existing(given.data), given.cache)
+    return 0
+
+
+def _quality(given: argparse.Namespace) -> int:
+    from benchmarks import quality
+
+    only = [name for name in given.only.split(",") if name]
+    quality.run(_existing(given.data), given.cache, only, readme=not given.no_readme)
+    return 0
+
+
+def _latency(given: argparse.Namespace) -> int:
+    from benchmarks import latency
+
+    latency.run(given.index, given.repeats, given.profile)
+    return 0
+
+
+def _soak(given: argparse.Namespace) -> int:
+    from benchmarks import soak
+
+    return soak.run(given.operations, given.seed)
+
+
+def _crash(given: argparse.Namespace) -> int:
     from benchmarks import crash
 
     return crash.run(given.folder, given.times, given.seed)
@@ -67,6 +80,17 @@ def _search(given: argparse.Namespace) -> int:
     return 0
 
 
+_COMMANDS = {
+    "videos": _videos,
+    "text": _text,
+    "quality": _quality,
+    "latency": _latency,
+    "search": _search,
+    "soak": _soak,
+    "crash": _crash,
+}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -81,6 +105,14 @@ def _parser() -> argparse.ArgumentParser:
     text.add_argument(
         "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"), help="keeps tokens"
     )
+
+    quality = commands.add_parser("quality", help="every way of ranking on every collection")
+    _add_data(quality)
+    quality.add_argument(
+        "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"), help="keeps indexes"
+    )
+    quality.add_argument("--only", default="", metavar="NAME,...", help="some of the collections")
+    quality.add_argument("--no-readme", action="store_true", help="leave its table as it is")
 
     latency = commands.add_parser("latency", help="start-up, re-run and warm search times")
     latency.add_argument("--index", type=Path, metavar="DIR", help="instead of the demo clips")

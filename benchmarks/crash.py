@@ -20,7 +20,6 @@ from mmretrieve import Engine
 from mmretrieve.datatypes import MODALITIES
 from mmretrieve.demo import QUERIES
 from mmretrieve.errors import IndexNotFoundError
-from mmretrieve.storage.everything import everything
 from mmretrieve.storage.folder import read_manifest
 from mmretrieve.storage.reader import Snapshot
 
@@ -172,7 +171,7 @@ def _state(table: Path) -> int:
 
 
 def _tokens(snapshot: Snapshot) -> dict[str, str]:
-    stored = everything(snapshot)
+    stored = snapshot.library
     cells, vectors = stored.cells, stored.vectors
     hashes = {v.video_id: hashlib.sha256() for v in snapshot.videos}
     for i in range(len(cells)):

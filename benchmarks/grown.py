@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from mmretrieve.datatypes import Modality, Passage, TokenEmbeddings
-from mmretrieve.storage.everything import everything
 from mmretrieve.storage.folder import read_manifest, write_manifest
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import FileRecord, VideoEntry, VideoRecord
@@ -51,7 +50,7 @@ def grow(source: Path, folder: Path, n_tokens: int, seed: int = 0) -> None:
 
 def contents(snapshot: Snapshot) -> Iterator[tuple[VideoRecord, list[Part]]]:
     """Every video that has tokens, with all of them."""
-    stored = everything(snapshot)
+    stored = snapshot.library
     cells, vectors = stored.cells, stored.vectors
     for number, video in enumerate(snapshot.videos):
         parts = []

@@ -30,7 +30,6 @@ from mmretrieve.search.ranking import Ranker, Ranking
 from mmretrieve.search.searcher import N_EXACT
 from mmretrieve.search.selection import select
 from mmretrieve.search.stages import Limits
-from mmretrieve.storage.everything import everything
 from mmretrieve.storage.folder import read_manifest
 from mmretrieve.storage.reader import Snapshot
 
@@ -177,7 +176,7 @@ class Steps:
     def __init__(self, folder: Path) -> None:
         manifest = read_manifest(folder)
         self.snapshot = Snapshot(folder, manifest, kernels)
-        self.stored = everything(self.snapshot)
+        self.stored = self.snapshot.library
         spaces = [Space(manifest.spaces[m], manifest.width(m)) for m in MODALITIES]
         self._ranker = Ranker(self.snapshot, kernels(), Limits())
         self._encoder = load_encoder(Settings.from_toml(manifest.settings_toml).preset)

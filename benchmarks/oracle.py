@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmretrieve.datatypes import METADATA_PASSAGE, MODALITIES
 from mmretrieve.scoring.aggregation import Calibration, Scoring, aggregate, evidence
-from mmretrieve.storage.everything import Everything
+from mmretrieve.storage.library import Library
 
 Array = NDArray[np.float32]
 Key = tuple[int, int]
@@ -22,7 +22,7 @@ Key = tuple[int, int]
 class Oracle:
     """Brute force over one state of an index."""
 
-    stored: Everything
+    stored: Library
 
     def scores(
         self, tokens: Array, scoring: Scoring, calibration: Calibration, by_video: bool,

@@ -62,6 +62,15 @@ class Result:
 
     def save(self) -> Path:
         """Write ``results/<command>.json``."""
+        return self._write(RESULTS / f"{self.command}.json")
+
+    def save_by_commit(self) -> Path:
+        """Write ``results/<command>.json``, and the same under the name of the commit, so that runs
+        can be compared later."""
+        self._write(RESULTS / self.command / f"{self.commit}.json")
+        return self.save()
+
+    def _write(self, path: Path) -> Path:
         data = {
             "command": self.command,
             "command_line": command_line(),
@@ -75,8 +84,7 @@ class Result:
                 {"title": t.title, "columns": t.columns, "rows": t.rows} for t in self.tables
             ],
         }
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"{self.command}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         shown = ", ".join(f"{v:.2f}" for v in load())
         print(f"{machine()['cpu']}, {os.cpu_count()} cores, load average {shown}")

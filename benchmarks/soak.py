@@ -29,7 +29,6 @@ from mmretrieve.search.selection import select
 from mmretrieve.search.stages import Limits
 from mmretrieve.storage.codes.policy import Limits as CodeLimits
 from mmretrieve.storage.codes.update import update
-from mmretrieve.storage.everything import everything
 from mmretrieve.storage.folder import read_manifest
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import VideoEntry
@@ -183,7 +182,7 @@ class _Reader:
 
     def _open(self) -> None:
         self._snapshot = Snapshot(self._folder, self._manifest, kernels)
-        self._stored = everything(self._snapshot)
+        self._stored = self._snapshot.library
         self._ranker = Ranker(self._snapshot, kernels(), Limits())
 
     def search(self, rng: np.random.Generator, tally: Tally) -> None:

@@ -8,17 +8,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measures import CUT, Scores, mean, paired_difference, score
 from benchmarks.result import Result
 from benchmarks.text_data import Collection, abstracts, activitynet, slides
 from benchmarks.text_tokens import TokenCache
 from mmretrieve.datatypes import MODALITIES, Modality
+from mmretrieve.evaluation.intervals import compare
+from mmretrieve.evaluation.measures import parse_measures, values
 from mmretrieve.scoring.aggregation import Scoring, aggregate, calibrate, evidence
 from mmretrieve.storage.codes.sample import VIDEOS
 
 Array = NDArray[np.float32]
 PLAIN = Scoring(power=1, centre=False)
 COLUMNS = ("R@1", "R@5", "R@10", "nDCG@10")
+MEASURES = parse_measures("Success@1,Success@5,Success@10,nDCG@10")
+CUT = 10
+
+Scores = tuple[float, ...]
+"""The measures of one query: what video retrieval calls R@k is Success@k of TREC."""
 
 
 class Matches:
@@ -51,7 +57,9 @@ class Matches:
             calibration = calibrate(similarity[_sample(len(ids))], scoring)
             totals = aggregate(evidence(similarity, calibration, scoring), scoring)
             order = np.argsort(-totals, kind="stable")[:CUT]
-            found.append(score([ids[i] for i in order if np.isfinite(totals[i])], answers))
+            found.append(
+                values(MEASURES, [ids[i] for i in order if np.isfinite(totals[i])], answers)
+            )
         return found
 
 
@@ -97,7 +105,7 @@ def _contexts(result: Result, name: str, shown: str, apart: Matches, joint: Matc
         for part, modalities in parts.items():
             alone = apart.scores(scoring, modalities)
             together = joint.scores(scoring, modalities)
-            gain = paired_difference([s.ndcg10 for s in together], [s.ndcg10 for s in alone])
+            gain = compare([s[-1] for s in together], [s[-1] for s in alone])
             rows.append((title, part, "apart", *_row(alone), ""))
             interval = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
             rows.append((title, part, "one context", *_row(together), interval))
@@ -105,9 +113,8 @@ def _contexts(result: Result, name: str, shown: str, apart: Matches, joint: Matc
     result.add(f"One context or several: {name}", columns, rows)
 
 
-def _row(scores: Sequence[Scores]) -> tuple[float, float, float, float]:
-    means = mean(scores)
-    return means.r1, means.r5, means.r10, means.ndcg10
+def _row(scores: Sequence[Scores]) -> Scores:
+    return tuple(float(v) for v in np.mean(scores, axis=0))
 
 
 def _maxima(queries: Sequence[Array], documents: Sequence[Array]) -> Array:

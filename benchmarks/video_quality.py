@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measures import CUT, Scores, mean, paired_difference, score
 from benchmarks.plot import grouped_bars
 from benchmarks.result import RESULTS, Result
 from mmretrieve import Aggregation, Engine, Filter, GroupBy, Modality, Scoring, SearchResult
+from mmretrieve.evaluation.intervals import compare
+from mmretrieve.evaluation.measures import parse_measures, values
 
 JOINT = "token_max"
 ALL = "all"
@@ -22,7 +23,13 @@ NAMELESS = "token_max without metadata"
 _DEEP = 10_000
 _MANY_MOMENTS = 60
 
+MEASURES = parse_measures("Success@1,Success@5,nDCG@10")
+SHOWN = ("R@1", "R@5", "nDCG@10")
+CUT = 10
+
 Rank = Callable[[str], list[str]]
+Scores = tuple[float, ...]
+"""The measures of one query: what video retrieval calls R@k is Success@k of TREC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +47,14 @@ def measure(result: Result, engine: Engine, path: Path) -> None:
     ways = _ways(engine)
     rankings = {way: [rank(q.text) for q in queries] for way, rank in ways.items()}
     scores = {
-        way: [score(r, q.relevant) for r, q in zip(found, queries, strict=True)]
+        way: [values(MEASURES, r, q.relevant) for r, q in zip(found, queries, strict=True)]
         for way, found in rankings.items()
     }
     # What a perfect router to one modality would reach: no system can know the kind of a query.
     scores[ORACLE] = [scores[_alone(Modality(q.kind))][i] for i, q in enumerate(queries)]
     kinds = [ALL, *sorted({q.kind for q in queries})]
     means = {
-        way: {k: mean([s for s, q in zip(rows, queries, strict=True) if k in (ALL, q.kind)]) for k in kinds}
+        way: {k: _mean([s for s, q in zip(rows, queries, strict=True) if k in (ALL, q.kind)]) for k in kinds}
         for way, rows in scores.items()
     }  # fmt: skip
     counts = {k: sum(k in (ALL, q.kind) for q in queries) for k in kinds}
@@ -55,7 +62,7 @@ def measure(result: Result, engine: Engine, path: Path) -> None:
     shown = ", ".join(f"{n} {k}" for k, n in counts.items())
     title = f"Quality by video (nDCG@10; queries: {shown})"
     result.add(title, ("score", *columns), [
-        (way, *(v for k in kinds for v in (row[k].r1, row[k].r5, row[k].ndcg10)))
+        (way, *(v for k in kinds for v in row[k]))
         for way, row in means.items()
     ])  # fmt: skip
     _differences(result, scores)
@@ -107,12 +114,12 @@ def _alone(modality: Modality) -> str:
 
 def _differences(result: Result, scores: Mapping[str, Sequence[Scores]]) -> None:
     alone = [_alone(m) for m in Modality]
-    best = max(alone, key=lambda way: mean(scores[way]).ndcg10)
+    best = max(alone, key=lambda way: _mean(scores[way])[-1])
     rows = []
     for other in (best, ORACLE, RAW):
-        for name, value in (("R@1", _r1), ("R@5", _r5), ("nDCG@10", _ndcg10)):
-            ours, theirs = ([value(s) for s in scores[way]] for way in (JOINT, other))
-            gain = paired_difference(ours, theirs)
+        for column, name in enumerate(SHOWN):
+            ours, theirs = ([s[column] for s in scores[way]] for way in (JOINT, other))
+            gain = compare(ours, theirs)
             rows.append((other, name, gain.mean, gain.low, gain.high))
     columns = ("against", "measure", "difference", "95 % from", "to")
     title = (
@@ -137,8 +144,8 @@ def _misses(
 
 def _draw(means: Mapping[str, Mapping[str, Scores]], counts: Mapping[str, int]) -> None:
     groups = [f"{kind}\n({n} queries)" for kind, n in counts.items()]
-    bars = {"all modalities together": [means[JOINT][k].r5 for k in counts]}
-    bars |= {_alone(m): [means[_alone(m)][k].r5 for k in counts] for m in Modality}
+    bars = {"all modalities together": [means[JOINT][k][1] for k in counts]}
+    bars |= {_alone(m): [means[_alone(m)][k][1] for k in counts] for m in Modality}
     path = RESULTS / "videos.png"
     if not grouped_bars(path, groups, bars, "right clip among the first five (R@5)"):
         print("matplotlib is not installed: no picture drawn")
@@ -150,13 +157,5 @@ def _queries(path: Path) -> list[Query]:
     return [Query(r["query"], r["query_type"], frozenset(r["relevant"])) for r in rows]
 
 
-def _r1(scores: Scores) -> float:
-    return scores.r1
-
-
-def _r5(scores: Scores) -> float:
-    return scores.r5
-
-
-def _ndcg10(scores: Scores) -> float:
-    return scores.ndcg10
+def _mean(scores: Sequence[Scores]) -> Scores:
+    return tuple(float(v) for v in np.mean(scores, axis=0))

@@ -14,6 +14,7 @@ from mmretrieve.cli.console import emit, say
 from mmretrieve.cli.exits import ExitCode
 from mmretrieve.cli.options import (
     IndexOption,
+    LayoutOption,
     ReportFormat,
     ReportFormatOption,
     VerboseOption,
@@ -28,6 +29,7 @@ from mmretrieve.reports import FileResult, IndexReport, Outcome
 
 if TYPE_CHECKING:
     from mmretrieve.config import Settings
+    from mmretrieve.documents import Document
 
 _KEPT = "what was done is kept: the same command goes on from there"
 _SHOWN_DRY = 1000
@@ -94,6 +96,7 @@ def index(
     ocr: OcrOption = None,
     jobs: JobsOption = None,
     exclude: ExcludeOption = None,
+    layout: LayoutOption = None,
     prune: PruneOption = False,
     retry_failed: RetryOption = False,
     force: ForceOption = False,
@@ -102,8 +105,12 @@ def index(
     chosen: ReportFormatOption = ReportFormat.AUTO,
     verbose: VerboseOption = False,
 ) -> None:
-    """Read videos, and make them searchable. What has not changed since the last time is left alone."""
+    """Read videos, and make them searchable. What has not changed since the last time is left alone.
+
+    With --layout the texts and frames that a published collection gives are indexed in place of files.
+    """
     _check_paths(paths)
+    given = paths if layout is None else _documents(paths, layout)
     wanted = _settings(index, settings, _Given(preset, asr, language, ocr, jobs))
     from mmretrieve.engine import Engine
 
@@ -113,13 +120,28 @@ def index(
         shown_progress(quiet=quiet, verbose=verbose) as on_progress,
     ):
         report = engine.index(
-            paths, exclude=exclude or (), prune=prune, retry_failed=retry_failed, force=force,
+            given, exclude=exclude or (), prune=prune, retry_failed=retry_failed, force=force,
             dry_run=dry_run, on_progress=on_progress,
         )  # fmt: skip
     if resolve_report(chosen) is ReportFormat.JSON:
         emit(to_json(report_record(report, str(engine.folder), dry_run=dry_run), indent=2))
     tell(report, paths, str(engine.folder), quiet=quiet, dry_run=dry_run)
     raise typer.Exit(exit_code(report))
+
+
+def _documents(paths: Sequence[Path], layout: str) -> list[Path | Document]:
+    from mmretrieve.evaluation.datasets.readers import read_collection
+
+    found: list[Path | Document] = []
+    for path in paths:
+        documents = read_collection(layout, path).documents
+        if not documents:
+            raise UsageError(
+                f"{path}: no content in it: expected documents.jsonl (or joined rows, or subtitles) "
+                "beside the queries; index the videos themselves without --layout"
+            )
+        found += documents
+    return found
 
 
 @contextmanager

@@ -30,6 +30,17 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+class Layout(StrEnum):
+    """How a published collection lies on disk; see :mod:`mmretrieve.evaluation.datasets.readers`."""
+
+    FOLDER = "folder"
+    MULTIVENT2 = "multivent2"
+    MULTIVENT2PP = "multivent2pp"
+    MSRVTT = "msrvtt"
+    ACTIVITYNET = "activitynet"
+    TVR = "tvr"
+
+
 class ReportFormat(StrEnum):
     """How one report is written; ``auto`` is a table on a terminal, else JSON."""
 
@@ -56,6 +67,10 @@ IndexOption = Annotated[
         metavar="DIR",
         help="The index; else $MMRETRIEVE_INDEX, else the nearest .mmretrieve here or above.",
     ),
+]
+LayoutOption = Annotated[
+    Layout | None,
+    typer.Option("--layout", help="The path is a collection in this published layout."),
 ]
 FormatOption = Annotated[
     Format,

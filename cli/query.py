@@ -9,7 +9,6 @@ import typer
 from mmretrieve.cli.console import say
 from mmretrieve.cli.exits import ExitCode
 from mmretrieve.cli.options import (
-    AggregateOption,
     Format,
     FormatOption,
     IndexOption,
@@ -21,7 +20,8 @@ from mmretrieve.cli.options import (
     scoring,
 )
 from mmretrieve.cli.times import parse_time
-from mmretrieve.datatypes import Aggregation, ConfidenceLabel, Filter, GroupBy, SearchResult
+from mmretrieve.datatypes import Aggregation, ConfidenceLabel, Filter, GroupBy, SearchResult, Way
+from mmretrieve.errors import UsageError
 
 TextArgument = Annotated[list[str], typer.Argument(metavar="TEXT", help="What to look for.")]
 CountOption = Annotated[int, typer.Option("-k", min=1, help="How many hits.")]
@@ -55,6 +55,14 @@ ConfidenceOption = Annotated[
     ConfidenceLabel | None,
     typer.Option("--min-confidence", help="Leave out hits that are less sure."),
 ]
+WayOption = Annotated[
+    Way,
+    typer.Option(
+        "--aggregate",
+        help="How the modalities become one score; from clamr on: what papers compare with, by "
+        "whole documents and without evidence.",
+    ),
+]
 ExplainOption = Annotated[
     bool, typer.Option("--explain", help="Show what each word of the query earned, and where.")
 ]
@@ -73,7 +81,7 @@ def query(
     from_time: FromOption = None,
     to_time: ToOption = None,
     phrase: PhraseOption = None,
-    aggregate: AggregateOption = Aggregation.TOKEN_MAX,
+    aggregate: WayOption = Way.TOKEN_MAX,
     group_by: GroupOption = GroupBy.MOMENT,
     min_confidence: ConfidenceOption = None,
     explain: ExplainOption = False,
@@ -85,14 +93,20 @@ def query(
     """Find the moments of videos that answer TEXT, and say why they do."""
     wanted = query_text(text)
     selection = _filter(modalities, where or [], video, (from_time, to_time), phrase)
-    weighting = scoring(aggregate, weight)
+    _check_weights(aggregate, weight)
     from mmretrieve.engine import Engine
 
     with Engine.open(index) as engine:
-        result = engine.search(
-            wanted, k=k, scoring=weighting, filter=selection, group_by=group_by,
-            min_confidence=min_confidence,
-        )  # fmt: skip
+        if aggregate.value in list(Aggregation):
+            result = engine.search(
+                wanted, k=k, scoring=scoring(Aggregation(aggregate.value), weight),
+                filter=selection, group_by=group_by, min_confidence=min_confidence,
+            )  # fmt: skip
+        else:
+            result = engine.search_by(
+                aggregate, wanted, k=k, filter=selection, group_by=group_by,
+                min_confidence=min_confidence,
+            )  # fmt: skip
         write(result, str(engine.folder), resolve(chosen), explain=explain)
     if fail_if_empty and (result.no_good_match or not result.hits):
         raise typer.Exit(ExitCode.NOTHING_MATCHED)
@@ -113,6 +127,13 @@ def write(result: SearchResult, index: str, chosen: Format, *, explain: bool) ->
         write_hits(result, index, chosen, explain=explain)
     for note in result.notes:
         say(f"note: {note}")
+
+
+def _check_weights(way: Way, weights: list[str] | None) -> None:
+    if weights and way.value not in list(Aggregation):
+        raise UsageError(
+            f"--weight goes with --aggregate {', '.join(Aggregation)}; {way} weighs nothing"
+        )
 
 
 def _filter(

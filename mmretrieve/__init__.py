@@ -19,12 +19,14 @@ from mmretrieve.datatypes import (
 from mmretrieve.errors import MmretrieveError
 
 if TYPE_CHECKING:
+    from mmretrieve.documents import Document
     from mmretrieve.engine import Engine
     from mmretrieve.scoring.aggregation import Scoring
 
 __all__ = [
     "Aggregation",
     "ConfidenceLabel",
+    "Document",
     "Engine",
     "Evidence",
     "Filter",
@@ -40,7 +42,11 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_LAZY = {"Engine": "mmretrieve.engine", "Scoring": "mmretrieve.scoring.aggregation"}
+_LAZY = {
+    "Document": "mmretrieve.documents",
+    "Engine": "mmretrieve.engine",
+    "Scoring": "mmretrieve.scoring.aggregation",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -29,6 +29,9 @@ class Modality(StrEnum):
 
 MODALITIES: tuple[Modality, ...] = tuple(Modality)
 
+Fact = str | int | float | bool | tuple[str, ...]
+"""What can be known about a video and asked for with a filter."""
+
 
 class Aggregation(StrEnum):
     """How per-modality maxima become one score (see ``mmretrieve.scoring.aggregation``)."""
@@ -36,6 +39,26 @@ class Aggregation(StrEnum):
     TOKEN_MAX = "token_max"
     MODALITY_MAX = "modality_max"
     WEIGHTED = "weighted"
+
+
+class Way(StrEnum):
+    """Everything that can rank documents for a query: the aggregations, and what papers compare
+    them with (:mod:`mmretrieve.search.ways` says what each one is)."""
+
+    TOKEN_MAX = "token_max"
+    MODALITY_MAX = "modality_max"
+    WEIGHTED = "weighted"
+    CLAMR = "clamr"
+    MEAN = "mean"
+    RRF = "rrf"
+    ROUTE = "route"
+    POOLED = "pooled"
+    GRAMIAN = "gramian"
+    BM25 = "bm25"
+    FRAMES = "frames"
+    SPEECH = "speech"
+    OCR = "ocr"
+    METADATA = "metadata"
 
 
 class GroupBy(StrEnum):
@@ -229,7 +252,7 @@ class SearchResult:
     chance, whatever was returned. ``plan`` says how the hits were found, and by which kernels."""
 
     query: str
-    aggregation: Aggregation
+    aggregation: Aggregation | Way
     hits: tuple[Hit, ...]
     no_good_match: bool
     n_videos_searched: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,9 @@ from mmretrieve.datatypes import (
     Hit,
     QueryTokens,
     SearchResult,
+    Way,
 )
+from mmretrieve.documents import CONTAINER, Document
 from mmretrieve.encoders.registry import load_encoder
 from mmretrieve.errors import CodesError, IndexNotFoundError, PresetMismatchError, UsageError
 from mmretrieve.reports import Failure, IndexInfo, IndexReport, Progress, VideoInfo
@@ -36,9 +38,14 @@ from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import VideoRecord
 
 if TYPE_CHECKING:
+    from mmretrieve.indexing import Options
     from mmretrieve.kernels.base import Kernels
     from mmretrieve.scoring.aggregation import Scoring
+    from mmretrieve.search.everything import Everything
+    from mmretrieve.search.pooling import Pooled
     from mmretrieve.search.searcher import Searcher
+    from mmretrieve.search.similarities import Similarities
+    from mmretrieve.search.ways import Rank
 
 
 DEVICE_VARIABLE = "MMRETRIEVE_DEVICE"
@@ -63,6 +70,7 @@ class Engine:
         self._snapshot: Snapshot | None = None
         self._searcher: Searcher | None = None
         self._kernels: Kernels | None = None
+        self._everything: Everything | None = None
         self._lock = threading.RLock()
 
     @classmethod
@@ -122,7 +130,7 @@ class Engine:
 
     def index(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Path | Document],
         *,
         exclude: Sequence[str] = (),
         prune: bool = False,
@@ -131,30 +139,49 @@ class Engine:
         dry_run: bool = False,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> IndexReport:
-        """Index files and folders (recursively); what has not changed is left alone.
+        """Index files and folders (recursively), and documents given as content; what has not
+        changed is left alone. A document takes the place of the one that had its id.
 
         ``exclude``: globs; ``prune``: also remove videos whose files are gone from ``paths``;
         ``force``: index unchanged files again; ``dry_run``: only say what would be done. A file
         that cannot be indexed is reported and does not stop the run; Ctrl-C keeps what is done.
 
         Raises:
-            UsageError: a path that does not exist.
+            UsageError: a path that does not exist, or a document id given twice.
             IndexLockedError: another process is writing.
             SetupError: a model or an extra is missing.
         """
-        from mmretrieve.indexing import IndexRun, Options
+        from mmretrieve.indexing import Options
 
         options = Options(tuple(exclude), prune, retry_failed, force, dry_run)
         self._check_encoder()
         if not dry_run:
             write_manifest(self._folder, self._manifest)
-        run = IndexRun(
-            self._folder, self._manifest, self._settings, self._encoder, options, self._seal
-        )
         before = self._fresh().version
-        report = run.run([Path(p) for p in paths], on_progress)
+        report = self._index(paths, options, on_progress)
         if self._fresh().version != before:
             self._measure_chance()
+        return report
+
+    def _index(
+        self,
+        given: Sequence[Path | Document],
+        options: Options,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> IndexReport:
+        from mmretrieve.document_indexing import DocumentRun
+        from mmretrieve.indexing import IndexRun
+
+        documents = [item for item in given if isinstance(item, Document)]
+        files = [Path(item) for item in given if not isinstance(item, Document)]
+        how = (
+            self._folder, self._manifest, self._settings, self._encoder, options, self._seal
+        )  # fmt: skip
+        report = IndexReport((), 0, 0.0)
+        if files or not documents:
+            report = IndexRun(*how).run(files, on_progress)
+        if documents and not report.interrupted:
+            report = report.then(DocumentRun(*how).run(documents, on_progress))
         return report
 
     def search(
@@ -181,6 +208,80 @@ class Engine:
         if not thumbnails:
             return result
         return replace(result, hits=tuple(self._with_picture(hit) for hit in result.hits))
+
+    def search_by(
+        self,
+        way: Way,
+        query: str,
+        *,
+        k: int = 10,
+        filter: Filter | None = None,
+        group_by: GroupBy = GroupBy.MOMENT,
+        min_confidence: ConfidenceLabel | None = None,
+    ) -> SearchResult:
+        """Search as :meth:`search`, in any :class:`Way`: the aggregations, or one of the baselines
+        that papers compare with, which look at all documents and give no evidence.
+
+        Raises:
+            UsageError: a query, filter or ``k`` that cannot be used.
+        """
+        from mmretrieve.search.ways import modality_of, scoring_of
+
+        wanted = filter or Filter()
+        scoring, only = scoring_of(way), modality_of(way)
+        if scoring is None:
+            tokens = self.encode_query(query)
+            return self._all().search(way, tokens, k, wanted, group_by, min_confidence)
+        if only is not None and only not in wanted.modalities:
+            raise UsageError(f"{way} alone, but the filter leaves {only} out: search in {only}")
+        wanted = replace(wanted, modalities=wanted.modalities if only is None else (only,))
+        return self.search(
+            query, k=k, scoring=scoring, filter=wanted, group_by=group_by,
+            min_confidence=min_confidence,
+        )  # fmt: skip
+
+    def encode_query(self, query: str) -> QueryTokens:
+        """The tokens of a query.
+
+        Raises:
+            UsageError: nothing in it can be searched for.
+        """
+        return self._encoder.query(query)
+
+    def similarities(
+        self, query: str, group_by: GroupBy = GroupBy.VIDEO, filter: Filter | None = None
+    ) -> Similarities:
+        """How similar a query is to *all* documents in every modality.
+
+        Raises:
+            UsageError: a query or filter that cannot be used.
+        """
+        return next(self.all_similarities([self.encode_query(query)], group_by, filter))
+
+    def all_similarities(
+        self,
+        queries: Sequence[QueryTokens],
+        group_by: GroupBy = GroupBy.VIDEO,
+        filter: Filter | None = None,
+    ) -> Iterator[Similarities]:
+        """:meth:`similarities` of many queries, several at a time.
+
+        Raises:
+            UsageError: a filter that cannot be used.
+        """
+        return self._all().similarities(queries, group_by, filter or Filter())
+
+    def pooled(self, group_by: GroupBy = GroupBy.VIDEO) -> Pooled:
+        """One vector a document and modality, in the order of :meth:`similarities`."""
+        return self._all().ways.pooled(group_by)
+
+    def ranking(self, way: Way, group_by: GroupBy = GroupBy.VIDEO) -> Rank:
+        """How a way ranks: a function from :meth:`similarities` to scores of all documents."""
+        return self._all().ways.rank(way, group_by)
+
+    def everything(self) -> Everything:
+        """All documents of the newest state, for comparisons."""
+        return self._all()
 
     def explain(
         self, query: str, video: str, *, at_s: float | None = None, scoring: Scoring | None = None
@@ -295,6 +396,7 @@ class Engine:
         with self._lock:
             self._snapshot = None
             self._searcher = None
+            self._everything = None
 
     def close(self) -> None:
         """Let go of the index. Nothing is lost when this is never called."""
@@ -349,6 +451,16 @@ class Engine:
             return update(self._folder, self._manifest, self._chosen_kernels(), gpu=gpu).notes
         except CodesError as error:
             return (str(error),)
+
+    def _all(self) -> Everything:
+        from mmretrieve.search.everything import Everything
+
+        with self._lock:
+            snapshot = self._fresh()
+            if self._everything is None:
+                self._check_encoder()
+                self._everything = Everything(snapshot, self._query)
+            return self._everything
 
     def _measure_chance(self) -> None:
         """Keep the null scores of the new state, so that the first search need not wait for them."""
@@ -426,7 +538,7 @@ def _video_info(record: VideoRecord, path: str) -> VideoInfo:
         sources=record.sources,
         warnings=record.warnings,
         indexed_at=record.indexed_at,
-        missing=not Path(path).exists(),
+        missing=record.probe.container != CONTAINER and not Path(path).exists(),
     )
 
 

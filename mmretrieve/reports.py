@@ -76,6 +76,16 @@ class IndexReport:
         """How many files had this outcome."""
         return sum(result.outcome is outcome for result in self.results)
 
+    def then(self, other: IndexReport) -> IndexReport:
+        """Both runs as one."""
+        return IndexReport(
+            (*self.results, *other.results),
+            self.n_pruned + other.n_pruned,
+            self.took_s + other.took_s,
+            self.interrupted or other.interrupted,
+            (*self.warnings, *other.warnings),
+        )
+
     @property
     def duration_s(self) -> float:
         """Video time that was indexed in this run."""

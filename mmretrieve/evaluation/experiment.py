@@ -17,6 +17,9 @@ ALL = "all"
 Search = Callable[[str], Mapping[str, float]]
 """Query text -> document id -> score."""
 
+Values = Mapping[str, tuple[float, ...]]
+"""Query id -> one value a measure."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -42,7 +45,7 @@ class Comparison:
     """Runs by group: all queries first, then each query type by name. Every run but the first is
     contrasted with the first."""
 
-    measures: tuple[Measure, ...]
+    measures: tuple[str, ...]
     rows: tuple[Row, ...]
     contrasts: tuple[Contrast, ...]
 
@@ -97,23 +100,32 @@ def measure_runs(
 
     ``query_types``: query id -> type; queries without a type count in the overall group only.
     """
-    groups = _groups(list(qrels.relevance), query_types or {})
+    found = {run.tag: per_query(qrels, run, measures) for run in runs}
+    return compare_values(tuple(str(m) for m in measures), found, query_types)
+
+
+def compare_values(
+    measures: tuple[str, ...],
+    found: Mapping[str, Values],
+    query_types: Mapping[str, str] | None = None,
+) -> Comparison:
+    """The same from values: run -> query id -> one value a measure. All runs have the same queries."""
     rows, contrasts = [], []
-    first: list[list[float]] | None = None
-    for run in runs:
-        found = per_query(qrels, run, measures)
+    tags = list(found)
+    groups = _groups(list(found[tags[0]]) if tags else [], query_types or {})
+    for tag, values in found.items():
         for group, members in groups.items():
-            columns = _columns([found[q] for q in members], len(measures))
-            rows.append(Row(run.tag, group, len(members), tuple(bootstrap(c) for c in columns)))
-        columns = _columns(list(found.values()), len(measures))
-        if first is None:
-            first = columns
-            continue
-        differences = tuple(compare(a, b) for a, b in zip(columns, first, strict=True))
-        contrasts.append(Contrast(run.tag, runs[0].tag, differences))
+            columns = _columns([values[q] for q in members], len(measures))
+            rows.append(Row(tag, group, len(members), tuple(bootstrap(c) for c in columns)))
+        if tag != tags[0]:
+            ours, theirs = (
+                _columns([found[t][q] for q in groups[ALL]], len(measures)) for t in (tag, tags[0])
+            )
+            differences = tuple(compare(a, b) for a, b in zip(ours, theirs, strict=True))
+            contrasts.append(Contrast(tag, tags[0], differences))
     order = {group: number for number, group in enumerate(groups)}
     rows.sort(key=lambda row: order[row.group])
-    return Comparison(tuple(measures), tuple(rows), tuple(contrasts))
+    return Comparison(measures, tuple(rows), tuple(contrasts))
 
 
 def _groups(query_ids: Sequence[str], types: Mapping[str, str]) -> dict[str, list[str]]:

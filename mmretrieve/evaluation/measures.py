@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -118,6 +118,14 @@ def value(measure: Measure, ranked: Sequence[str], judged: Mapping[str, int]) ->
         case MeasureName.AP:
             found = sum(n / rank for n, rank in enumerate(hits, 1)) / len(ideal)
     return found
+
+
+def values(
+    measures: Sequence[Measure], ranked: Sequence[str], relevant: Collection[str]
+) -> tuple[float, ...]:
+    """Several measures of one ranking, where a document is relevant or not."""
+    judged = dict.fromkeys(relevant, 1)
+    return tuple(value(measure, ranked, judged) for measure in measures)
 
 
 def per_query(qrels: Qrels, run: Run, measures: Sequence[Measure]) -> dict[str, tuple[float, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mmretrieve.errors import UsageError
@@ -42,3 +42,23 @@ def success_at_iou(answers: Sequence[Span], truth: Sequence[Span], k: int, least
     """``R@k, IoU >= least`` of video corpus moment retrieval (Escorcia et al., 2019; Lei et al.,
     2020): 1 if any of the first ``k`` answers meets a true moment with at least that overlap."""
     return float(any(temporal_iou(a, t) >= least for a in answers[:k] for t in truth))
+
+
+OVERLAPS = (0.3, 0.5, 0.7)
+DEPTHS = (1, 5)
+NAMES = (*(f"R@{k},IoU>={least}" for k in DEPTHS for least in OVERLAPS), "mIoU")
+"""What :func:`moment_values` gives, in its order."""
+
+
+def moment_values(
+    answers: Mapping[str, Sequence[Span]], truth: Mapping[str, Sequence[Span]]
+) -> dict[str, tuple[float, ...]]:
+    """Query id -> the values of :data:`NAMES`; ``mIoU`` is the overlap of the first answer with the
+    true moment that it meets best. A query without answers scores 0."""
+    found = {}
+    for query_id, right in truth.items():
+        given = answers.get(query_id, ())
+        reached = [success_at_iou(given, right, k, least) for k in DEPTHS for least in OVERLAPS]
+        first = max((temporal_iou(a, t) for a in given[:1] for t in right), default=0.0)
+        found[query_id] = (*reached, first)
+    return found

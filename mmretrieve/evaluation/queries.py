@@ -2,15 +2,18 @@
 
 One JSON object a line::
 
-    {"query_id": "7", "query": "a red balloon", "query_type": "frames", "relevant": ["park.mp4"]}
+    {"query_id": "7", "query": "a red balloon", "query_type": "frames", "relevant": ["park.mp4"],
+     "moments": [[12.5, 20]]}
 
 ``query_type`` may be left out. ``relevant`` names files, paths (from the working directory, from the
-folder of ``queries.jsonl``, or the last parts of a path) or video ids.
+folder of ``queries.jsonl``, or the last parts of a path, with or without the ending of the name) or
+video ids. ``moments``, where given, are the right stretches of the one relevant video, in seconds.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +36,7 @@ class Query:
     query_type: str
     relevant: tuple[str, ...]
     where: str
+    moments: tuple[tuple[float, float], ...] = ()
 
 
 def read_queries(path: Path) -> tuple[Query, ...]:
@@ -70,6 +74,25 @@ def judge(queries: Sequence[Query], paths: Mapping[str, str], folder: Path) -> Q
     return Qrels(relevance)
 
 
+def known_only(
+    queries: Sequence[Query], qrels: Qrels, paths: Mapping[str, str]
+) -> tuple[tuple[Query, ...], Qrels]:
+    """Queries and judgements of a collection as far as its videos are in the index: by id, or by
+    the name of the file with or without its ending. Queries that nothing there answers are left out.
+
+    ``paths``: video id -> path as indexed.
+    """
+    known = {PurePath(path).stem: key for key, path in paths.items()}
+    known |= {PurePath(path).name: key for key, path in paths.items()}
+    known |= {key: key for key in paths}
+    relevance = {}
+    for query_id, judged in qrels.relevance.items():
+        found = {known[name]: grade for name, grade in judged.items() if name in known}
+        if any(grade > 0 for grade in found.values()):
+            relevance[query_id] = found
+    return tuple(q for q in queries if q.query_id in relevance), Qrels(relevance)
+
+
 def _query(line: Line) -> Query:
     try:
         record = json.loads(line.text)
@@ -86,7 +109,40 @@ def _query(line: Line) -> Query:
         query_type=_text(record, "query_type", line.where) if record.get("query_type") else "",
         relevant=tuple(_text({"relevant": name}, "relevant", line.where) for name in relevant),
         where=line.where,
+        moments=_moments(record, len(relevant), line.where),
     )
+
+
+def _moments(
+    record: dict[str, Any], n_relevant: int, where: str
+) -> tuple[tuple[float, float], ...]:
+    given = record.get("moments")
+    if given is None:
+        return ()
+    if not isinstance(given, list) or not given:
+        raise UsageError(f'{where}: "moments": expected a list of [start_s, end_s]')
+    if n_relevant != 1:
+        raise UsageError(f'{where}: "moments" need one relevant video, found {n_relevant}')
+    return tuple(span(pair, where) for pair in given)
+
+
+def span(pair: object, where: str) -> tuple[float, float]:
+    """``[start_s, end_s]`` of JSON as two numbers.
+
+    Raises:
+        UsageError: anything else, with the place.
+    """
+    numbers = [v for v in pair if _is_number(v)] if isinstance(pair, list) else []
+    if not isinstance(pair, list) or len(pair) != 2 or len(numbers) != 2:
+        raise UsageError(f"{where}: moment {json.dumps(pair)}: expected [start_s, end_s]")
+    start_s, end_s = float(numbers[0]), float(numbers[1])
+    if not 0 <= start_s <= end_s < math.inf:
+        raise UsageError(f"{where}: moment {json.dumps(pair)}: expected 0 <= start_s <= end_s")
+    return start_s, end_s
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _text(record: dict[str, Any], field: str, where: str) -> str:
@@ -111,6 +167,7 @@ def _resolve(name: str, paths: Mapping[str, str], folder: Path, where: str) -> s
     absolute = {os.path.normpath(base / name) for base in (Path.cwd(), folder.absolute())}
     found = [key for key, path in paths.items() if os.path.normpath(path) in absolute]
     found = found or [key for key, path in paths.items() if _ends_with(path, name)]
+    found = found or [key for key, path in paths.items() if PurePath(path).stem == name]
     if not found:
         raise UsageError(
             f"{where}: no video of the index fits {name!r}: `mmretrieve ls` shows them all"

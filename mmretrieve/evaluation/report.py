@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from mmretrieve.datatypes import MODALITIES
 from mmretrieve.evaluation.experiment import Comparison
+from mmretrieve.evaluation.importance import Importance
 from mmretrieve.evaluation.intervals import Difference, Interval
 from mmretrieve.evaluation.modality import ModalityReport
+from mmretrieve.evaluation.results import Drop, Results
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +24,28 @@ class Section:
     n_names: int = 1
 
 
-def comparison_sections(comparison: Comparison) -> list[Section]:
+def sections(results: Results) -> list[Section]:
+    """All tables of an evaluation."""
+    found = comparison_sections(results.comparison)
+    for tag, report in results.modalities.items():
+        found += modality_sections(tag, report)
+    if results.moments is not None:
+        found += comparison_sections(results.moments, "Moments: ")
+    if results.importance is not None:
+        found += importance_sections(results.importance)
+    if results.drops:
+        found.append(drop_section(results.drops))
+    return found
+
+
+def comparison_sections(comparison: Comparison, about: str = "") -> list[Section]:
     """Means with their intervals, and where there are several runs, differences to the first."""
-    names = tuple(str(measure) for measure in comparison.measures)
+    names = comparison.measures
     means = tuple(
         (row.group, row.tag, str(row.n_queries), *(_interval(i) for i in row.intervals))
         for row in comparison.rows
     )
-    title = "Mean over queries [95 % bootstrap interval]"
+    title = f"{about}Mean over queries [95 % bootstrap interval]"
     sections = [Section(title, ("queries", "run", "n", *names), means, n_names=2)]
     if comparison.contrasts:
         against = comparison.contrasts[0].against
@@ -37,7 +53,8 @@ def comparison_sections(comparison: Comparison) -> list[Section]:
             (contrast.tag, *(_difference(d) for d in contrast.differences))
             for contrast in comparison.contrasts
         )
-        title = f"Difference to {against}, all queries [95 % interval], p of a paired randomisation test"
+        what = f"{about}Difference to {against}, all queries"
+        title = f"{what} [95 % interval], p of a paired randomisation test"
         sections.append(Section(title, ("run", *names), rows))
     return sections
 
@@ -75,6 +92,36 @@ def modality_sections(tag: str, report: ModalityReport) -> list[Section]:
     return [measures, Section(title, ("wanted", *columns), tuple(rows))]
 
 
+def importance_sections(found: Importance) -> list[Section]:
+    """How much each modality matters, and how many queries one alone answers."""
+    rows = tuple(
+        (m.value, _signed(one.importance), _interval(one.alone), f"{one.enough:.3f}")
+        for m, one in found.modalities.items()
+    )
+    title = f"Modality importance by {found.measure}, {found.n_queries} queries"
+    parts = Section(title, ("modality", "importance", "alone", "alone is enough"), rows)
+    counts = Section(
+        "How much of the queries one modality alone can answer",
+        ("all together", "best alone of each query", "one is enough", "several are better",
+         "unanswered", "share of answered that one answers"),
+        ((_interval(found.together), _interval(found.best_alone), str(found.n_one_enough),
+          str(found.n_several), str(found.n_unanswered), f"{found.one_modality:.3f}"),),
+        n_names=0,
+    )  # fmt: skip
+    return [parts, counts]
+
+
+def drop_section(drops: Sequence[Drop]) -> Section:
+    """Every probe and ranking: clean, changed, and the paired difference."""
+    rows = tuple(
+        (d.probe.value, d.name, str(d.n_changed), f"{d.clean:.3f}", f"{d.changed:.3f}",
+         _difference(d.difference))
+        for d in drops
+    )  # fmt: skip
+    header = ("probe", "run", "changed", "clean", "with probe", "difference")
+    return Section(f"Robustness probes, {drops[0].measure}", header, rows, n_names=2)
+
+
 def markdown(sections: Sequence[Section]) -> str:
     """The tables as Markdown, numbers to the right."""
     return "\n\n".join(_markdown(section) for section in sections) + "\n"
@@ -94,6 +141,10 @@ def _escaped(text: str) -> str:
 
 def _interval(found: Interval) -> str:
     return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def _signed(found: Interval) -> str:
+    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
 def _difference(found: Difference) -> str:

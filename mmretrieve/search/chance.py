@@ -3,10 +3,13 @@ filter changes which documents are ranked, never the score of one."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from mmretrieve.datatypes import MODALITIES
-from mmretrieve.kernels.arrays import Tokens8
+from mmretrieve.kernels.arrays import Floats, Tokens8
 from mmretrieve.kernels.base import Kernels, Numbers
 from mmretrieve.scoring.aggregation import Calibration, Scoring, calibration_of
 from mmretrieve.search.prepared import PreparedQuery
@@ -18,28 +21,53 @@ class Chance:
 
     def __init__(self, sample: Segment | None, kernels: Kernels) -> None:
         self._kernels = kernels
-        self._tokens: tuple[Tokens8 | None, ...] = () if sample is None else sample.tokens
-        self._cells: list[tuple[Numbers, np.ndarray[tuple[int], np.dtype[np.int32]], Numbers]] = []
-        if sample is not None:
-            layout = sample.layout
-            first_cells = layout.passages[layout.videos[:-1]]
-            for m in range(len(MODALITIES)):
-                cells = np.flatnonzero((layout.modality == m) & (layout.count > 0))
-                video = np.searchsorted(first_cells, cells, side="right") - 1
-                starts = np.flatnonzero(np.diff(video, prepend=-1))
-                self._cells.append((layout.begin[cells], layout.count[cells], starts))
+        self._n_documents = 0 if sample is None else sample.layout.n_videos
+        self._cells = [] if sample is None else [_cells(sample, m) for m in range(len(MODALITIES))]
 
     def levels(self, query: PreparedQuery, scoring: Scoring) -> Calibration:
         """Chance levels of a query's tokens, from eight-bit similarities. Modalities without weight are
         not looked at: there they are the prior."""
         totals = np.zeros((len(MODALITIES), query.n_tokens))
         counts = np.zeros(len(MODALITIES))
-        for m, (begin, count, starts) in enumerate(self._cells if scoring.centre else ()):
-            tokens = self._tokens[m]
-            if tokens is not None and len(begin) and scoring.weight_vector[m] > 0:
-                maxima = self._kernels.maxima(tokens, begin, count, query.tokens[m])
-                totals[m] = np.maximum.reduceat(maxima, starts, axis=0).sum(
-                    axis=0, dtype=np.float64
-                )
-                counts[m] = len(starts)
+        for m, cells in enumerate(self._cells if scoring.centre else ()):
+            if cells is not None and scoring.weight_vector[m] > 0:
+                totals[m] = self._maxima(cells, query, m).sum(axis=0, dtype=np.float64)
+                counts[m] = len(cells.document)
         return calibration_of(totals, counts, scoring)
+
+    def similarities(self, query: PreparedQuery) -> Floats:
+        """``(n_documents, n_modalities, nq)`` of the sample in eight bits, ``-inf`` where missing."""
+        shape = (self._n_documents, len(MODALITIES), query.n_tokens)
+        out = np.full(shape, -np.inf, np.float32)
+        for m, cells in enumerate(self._cells):
+            if cells is not None:
+                out[cells.document, m] = self._maxima(cells, query, m)
+        return out
+
+    def _maxima(self, cells: _Cells, query: PreparedQuery, m: int) -> Floats:
+        found = self._kernels.maxima(cells.tokens, cells.begin, cells.count, query.tokens[m])
+        best: Floats = np.maximum.reduceat(found, cells.starts, axis=0)
+        return best
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """The cells of one modality that have tokens; those of document ``document[i]`` begin at
+    ``starts[i]``."""
+
+    tokens: Tokens8
+    begin: Numbers
+    count: NDArray[np.int32]
+    starts: Numbers
+    document: Numbers
+
+
+def _cells(sample: Segment, m: int) -> _Cells | None:
+    layout, tokens = sample.layout, sample.tokens[m]
+    cells = np.flatnonzero((layout.modality == m) & (layout.count > 0))
+    if tokens is None or not len(cells):
+        return None
+    first_cells = layout.passages[layout.videos[:-1]]
+    document = np.searchsorted(first_cells, cells, side="right") - 1
+    starts = np.flatnonzero(np.diff(document, prepend=-1))
+    return _Cells(tokens, layout.begin[cells], layout.count[cells], starts, document[starts])

@@ -75,6 +75,12 @@ class CellStore:
 
         return tuple(self._details.get(rows.tolist(), read))
 
+    def texts(self, rows: NDArray[np.uint64]) -> list[str]:
+        """The text of each row."""
+        wanted = rows.tolist()
+        found: list[str] = self._take(wanted, ["text"])["text"].to_pylist() if wanted else []
+        return found
+
     def texts_with(
         self, word: str, modalities: Sequence[Modality]
     ) -> Iterator[tuple[list[int], list[str]]]:

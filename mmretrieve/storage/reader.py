@@ -15,6 +15,7 @@ from mmretrieve.kernels.plain import PlainKernels
 from mmretrieve.storage.cells import CellStore
 from mmretrieve.storage.codes.build import Source
 from mmretrieve.storage.folder import Manifest
+from mmretrieve.storage.library import Library, read_library
 from mmretrieve.storage.records import FileRecord, Thumbnail, VideoRecord
 from mmretrieve.storage.schema import file_record, video_record
 from mmretrieve.storage.searchable import NOTHING, Searchable, load
@@ -39,7 +40,7 @@ class Snapshot:
         self.folder = folder
         self.manifest = manifest
         self.version = 0
-        self._kernels = kernels
+        self._choose = kernels
         self._manifests = _manifests(folder)
         self.videos: tuple[VideoRecord, ...] = ()
         self.files: tuple[FileRecord, ...] = ()
@@ -53,8 +54,18 @@ class Snapshot:
         """Segments that hold all videos, and the samples that chance is measured on."""
         if self._passages is None:
             return NOTHING
-        source = Source(self._passages, self.manifest, self._kernels())
+        source = Source(self._passages, self.manifest, self.kernels)
         return load(self.folder, source, {v.revision: v.video_id for v in self.videos})
+
+    @cached_property
+    def kernels(self) -> Kernels:
+        """What works on tokens."""
+        return self._choose()
+
+    @cached_property
+    def library(self) -> Library:
+        """All cells with their vectors in memory."""
+        return read_library(self)
 
     @cached_property
     def cells(self) -> CellStore:

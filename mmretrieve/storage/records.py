@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mmretrieve.datatypes import Fact as Fact
 from mmretrieve.datatypes import Modality, Passage, Probe, TokenEmbeddings
-
-Fact = str | int | float | bool | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

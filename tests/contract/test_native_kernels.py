@@ -185,7 +185,7 @@ def test_what_indexes_are_built_with_is_bit_for_bit_the_same(level: str) -> None
         np.testing.assert_array_equal(found.scales, wanted.scales)
         book = Codebook(
             eight_bits(rng, 70, wanted.values.shape[1]),
-            rng.uniform(0, 0.1, wanted.values.shape[1]).astype(np.float32),
+            np.asarray(rng.uniform(0, 0.1, wanted.values.shape[1:]), np.float32),
             np.array([-1.5, -0.4, 0.5, 1.4], np.float32),
         )
         centroid = rng.integers(0, 70, 5000).astype(np.uint16)

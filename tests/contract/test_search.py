@@ -35,7 +35,6 @@ from mmretrieve.search.stages import Limits
 from mmretrieve.search.stages import Path as SearchPath
 from mmretrieve.storage.codes.policy import Limits as CodeLimits
 from mmretrieve.storage.codes.update import update
-from mmretrieve.storage.everything import everything
 from mmretrieve.storage.folder import Manifest, write_manifest
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import VideoEntry, VideoRecord
@@ -151,7 +150,7 @@ def expected(
     keep: np.ndarray,
 ) -> Expected:  # fmt: skip
     """Plain loops over all documents of the index; ``keep`` ``(n_cells,)``."""
-    stored = everything(snapshot)
+    stored = snapshot.library
     cells, vectors = stored.cells, stored.vectors
     keep = keep & (scoring.weight_vector[cells.modality] > 0) & (np.diff(cells.offsets) > 0)
     found: dict[tuple[int, int], list[int]] = {}
@@ -207,7 +206,7 @@ def test_paths_equal_the_reference(
     assert len(snapshot.searchable.segments) == 2  # sealed, and the tail
     ranker = Ranker(snapshot, kernels(), stages_limits)
     rng = np.random.default_rng(list(PATHS).index(path))
-    cells = everything(snapshot).cells
+    cells = snapshot.library.cells
     recalls = []
     for query in library.queries:
         for how in Aggregation:

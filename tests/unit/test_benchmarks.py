@@ -1,107 +1,20 @@
 from __future__ import annotations
 
 import json
-import math
 import struct
 from pathlib import Path
 
 import pytest
 
 from benchmarks import result as results
-from benchmarks.measures import Scores, mean, ndcg, paired_difference, recall, score
 from benchmarks.program import copies
+from benchmarks.quality import Measured
+from benchmarks.quality_page import BEGIN, END, replaced, table
 from benchmarks.result import Result, Table, command_line
-
-RANKING = ["a", "b", "c", "d", "e", "f"]
-
-
-@pytest.mark.parametrize(
-    ("relevant", "k", "expected"),
-    [
-        ({"a"}, 1, 1.0),
-        ({"b"}, 1, 0.0),
-        ({"b"}, 5, 1.0),
-        ({"f"}, 5, 0.0),
-        ({"f"}, 10, 1.0),
-        ({"x"}, 10, 0.0),
-        ({"x", "c", "f"}, 5, 1.0),
-        ({"e", "f"}, 1, 0.0),
-    ],
-)
-def test_recall_asks_for_any_relevant_document(relevant: set[str], k: int, expected: float) -> None:
-    assert recall(RANKING, relevant, k) == expected
-
-
-def test_recall_of_an_empty_ranking_is_zero() -> None:
-    assert recall([], {"a"}, 5) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("relevant", "expected"),
-    [
-        ({"a"}, 1.0),
-        ({"b"}, 1 / math.log2(3)),
-        ({"c"}, 0.5),
-        ({"x"}, 0.0),
-        # gains 1/log2(2) + 1/log2(4) over the ideal 1/log2(2) + 1/log2(3)
-        ({"a", "c"}, 1.5 / (1 + 1 / math.log2(3))),
-        # one of two was found, at the second place
-        ({"b", "x"}, (1 / math.log2(3)) / (1 + 1 / math.log2(3))),
-        ({"a", "b", "c"}, 1.0),
-    ],
-)
-def test_ndcg_by_hand(relevant: set[str], expected: float) -> None:
-    assert ndcg(RANKING, relevant) == pytest.approx(expected)
-
-
-def test_ndcg_of_more_relevant_documents_than_places_can_be_one() -> None:
-    ranking = [str(i) for i in range(10)]
-    assert ndcg(ranking, {str(i) for i in range(25)}) == pytest.approx(1.0)
-
-
-def test_ndcg_cuts_after_ten() -> None:
-    ranking = [str(i) for i in range(11)]
-    assert ndcg(ranking, {"9"}) == pytest.approx(1 / math.log2(11))
-    assert ndcg(ranking, {"10"}) == 0.0
-
-
-def test_ndcg_counts_a_document_once() -> None:
-    assert ndcg(["a", "a", "b"], {"a", "b"}) == pytest.approx(1.0)
-
-
-def test_ndcg_of_an_empty_ranking_is_zero() -> None:
-    assert ndcg([], {"a"}) == 0.0
-
-
-def test_ndcg_without_relevant_documents_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one relevant"):
-        ndcg(RANKING, set())
-
-
-def test_score_and_mean() -> None:
-    first, second = score(RANKING, {"a"}), score(RANKING, {"f"})
-    assert first == Scores(1.0, 1.0, 1.0, 1.0)
-    assert (second.r1, second.r5, second.r10) == (0.0, 0.0, 1.0)
-    means = mean([first, second])
-    assert (means.r1, means.r5, means.r10) == (0.5, 0.5, 1.0)
-    assert means.ndcg10 == pytest.approx((1 + 1 / math.log2(7)) / 2)
-
-
-def test_mean_of_nothing_is_not_a_number() -> None:
-    assert math.isnan(mean([]).ndcg10)
-
-
-def test_paired_difference() -> None:
-    same = paired_difference([0.2, 0.8, 0.5], [0.1, 0.7, 0.4])
-    assert (same.mean, same.low, same.high) == pytest.approx((0.1, 0.1, 0.1))
-    mixed = paired_difference([1, 0] * 20, [0, 1] * 20)
-    assert mixed.mean == 0
-    assert mixed.low < 0 < mixed.high
-    assert mixed == paired_difference([1, 0] * 20, [0, 1] * 20)
-    with pytest.raises(ValueError, match="same queries"):
-        paired_difference([1.0], [1.0, 0.0])
-    with pytest.raises(ValueError, match="same queries"):
-        paired_difference([], [])
+from mmretrieve.evaluation.experiment import measure_runs
+from mmretrieve.evaluation.measures import parse_measures
+from mmretrieve.evaluation.results import Results
+from mmretrieve.evaluation.trec import Qrels, Run
 
 
 def test_table_as_markdown() -> None:
@@ -136,6 +49,40 @@ def test_a_result_names_no_folder_of_the_machine(
     ]
     assert data["machine"]["cores"] > 0
     assert "| index | 1.500 |" in capsys.readouterr().out
+
+
+def test_a_result_is_kept_by_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    newest = Result("quality", commit="abc1234").save_by_commit()
+    kept = tmp_path / "quality" / "abc1234.json"
+    assert newest == tmp_path / "quality.json"
+    assert json.loads(kept.read_text())["commit"] == json.loads(newest.read_text())["commit"]
+
+
+def test_the_table_of_the_readme() -> None:
+    qrels = Qrels({"1": {"a": 1}, "2": {"b": 1}})
+    runs = [
+        Run("token_max", {"1": {"a": 1.0}, "2": {"b": 1.0}}),
+        Run("bm25", {"1": {"a": 1.0}, "2": {"a": 1.0}}),
+        Run("ocr", {"1": {"a": 1.0}, "2": {}}),
+        Run("speech", {"1": {}, "2": {}}),
+    ]
+    found = Results(measure_runs(qrels, runs, parse_measures("R@1,nDCG@10")))
+    lines = table([Measured("films", "x", 2, found, "bm25", ())]).splitlines()
+    assert lines[0] == "| nDCG@10 | films (2) |"
+    assert lines[2] == "| **all modalities, `token_max`** | **1.000 ±0.000** |"
+    assert "| BM25 | 0.500 ±0.500 |" in lines
+    assert lines[-1] == "| best modality alone | 0.500 ±0.500 (ocr) |"
+
+
+def test_only_what_is_between_the_markers_is_replaced() -> None:
+    text = f"before\n{BEGIN}\nold\n{END}\nafter \\1\n"
+    assert replaced(text, "| a \\1 |") == f"before\n{BEGIN}\n\n| a \\1 |\n\n{END}\nafter \\1\n"
+    with pytest.raises(ValueError, match="once"):
+        replaced("no markers", "x")
 
 
 def test_copies_of_a_clip_differ_by_a_free_box(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from mmretrieve.storage.codes.files import MemorySink
 from mmretrieve.storage.codes.lists import write_lists
 from mmretrieve.storage.codes.policy import Limits
 from mmretrieve.storage.codes.segment import SegmentKind, of_modality
-from mmretrieve.storage.everything import everything
 from mmretrieve.storage.folder import Manifest
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import VideoEntry
@@ -207,7 +206,7 @@ def test_small_segments_have_no_lists(tmp_path: Path) -> None:
 def test_snapshots_pad_narrow_spaces(tmp_path: Path) -> None:
     entries = ci.library(tmp_path, 3, ci.TWO_WIDTHS)
     seen = Snapshot(tmp_path, ci.TWO_WIDTHS)
-    stored, wanted = everything(seen), ci.expected(entries)
+    stored, wanted = seen.library, ci.expected(entries)
     assert stored.vectors.shape == (sum(map(len, wanted.values())), 48)
     for i in range(len(stored.cells)):
         modality = MODALITIES[stored.cells.modality[i]]

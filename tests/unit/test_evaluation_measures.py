@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import ir_measures
 import numpy as np
 import pytest
+import pytrec_eval
 
 from mmretrieve.errors import UsageError
 from mmretrieve.evaluation.measures import (
@@ -15,8 +17,15 @@ from mmretrieve.evaluation.measures import (
     per_query,
     ranking,
     value,
+    values,
 )
-from mmretrieve.evaluation.moments import Span, success_at_iou, temporal_iou
+from mmretrieve.evaluation.moments import (
+    NAMES,
+    Span,
+    moment_values,
+    success_at_iou,
+    temporal_iou,
+)
 from mmretrieve.evaluation.trec import Qrels, Run
 
 PYTREC_NAMES = {
@@ -98,7 +107,6 @@ def test_missing_data() -> None:
 
 
 def test_agrees_with_pytrec_eval() -> None:
-    pytrec_eval = pytest.importorskip("pytrec_eval")
     rng = np.random.default_rng(5)
     qrels: dict[str, dict[str, int]] = {}
     scores: dict[str, dict[str, float]] = {}
@@ -113,9 +121,39 @@ def test_agrees_with_pytrec_eval() -> None:
     theirs = pytrec_eval.RelevanceEvaluator(qrels, names).evaluate(scores)
     measures = [Measure.parse(text) for text in PYTREC_NAMES]
     ours = per_query(Qrels(qrels), Run("t", scores), measures)
-    for query_id, values in ours.items():
+    for query_id, found in ours.items():
         expected = [theirs[query_id][name] for name in PYTREC_NAMES.values()]
-        assert values == pytest.approx(expected, abs=1e-6), query_id
+        assert found == pytest.approx(expected, abs=1e-6), query_id
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_agrees_with_ir_measures_on_random_runs_without_ties(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    qrels = {
+        f"q{q}": {f"d{d}": int(rng.integers(0, 3)) for d in rng.permutation(50)[:12]}
+        for q in range(40)
+    }
+    scores = {
+        f"q{q}": {f"d{d}": float(s) for d, s in enumerate(rng.permutation(50))} for q in range(35)
+    }
+    names = ["nDCG@10", "R@1", "R@5", "R@10", "RR", "RR@10", "AP", "P@5", "Success@5"]
+    theirs: dict[tuple[str, str], float] = {
+        (found.query_id, str(found.measure)): found.value
+        for found in ir_measures.iter_calc(
+            [ir_measures.parse_measure(name) for name in names], qrels, scores
+        )
+    }
+    ours = per_query(Qrels(qrels), Run("t", scores), [Measure.parse(name) for name in names])
+    for query_id, found in ours.items():
+        expected = [theirs[query_id, name] for name in names]
+        assert found == pytest.approx(expected, abs=1e-6), query_id
+
+
+def test_values_of_a_ranking_and_what_is_relevant() -> None:
+    measures = parse_measures("Success@1,Success@5,nDCG@10")
+    assert values(measures, list("abcdef"), {"a"}) == (1.0, 1.0, 1.0)
+    assert values(measures, list("abcdef"), {"f"}) == pytest.approx((0, 0, 1 / math.log2(7)))
+    assert values(measures, [], {"a"}) == (0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -151,3 +189,16 @@ def test_success_at_an_overlap() -> None:
 def test_a_span_that_ends_before_it_starts(times: tuple[float, float]) -> None:
     with pytest.raises(UsageError, match="start_s <= end_s"):
         Span("v", *times)
+
+
+def test_moments_of_queries() -> None:
+    truth = {"1": [Span("v", 0, 10), Span("v", 20, 30)], "2": [Span("w", 0, 4)]}
+    answers = {"1": [Span("v", 24, 32), Span("v", 0, 10)]}
+    found = moment_values(answers, truth)
+    first = dict(zip(NAMES, found["1"], strict=True))
+    assert first == {
+        "R@1,IoU>=0.3": 1.0, "R@1,IoU>=0.5": 1.0, "R@1,IoU>=0.7": 0.0,
+        "R@5,IoU>=0.3": 1.0, "R@5,IoU>=0.5": 1.0, "R@5,IoU>=0.7": 1.0,
+        "mIoU": pytest.approx(6 / 12),
+    }  # fmt: skip
+    assert found["2"] == (0.0,) * len(NAMES)

@@ -24,7 +24,6 @@ from mmretrieve.datatypes import (
 )
 from mmretrieve.errors import IndexFormatError, IndexLockedError, IndexNotFoundError
 from mmretrieve.scoring.nulls import Nulls
-from mmretrieve.storage.everything import everything
 from mmretrieve.storage.folder import (
     FORMAT_VERSION,
     Manifest,
@@ -100,7 +99,7 @@ def rows(folder: Path, table: str) -> list[dict[str, Any]]:
 def assert_whole(folder: Path) -> None:
     """Every visible video has all of its own passages, thumbnails and nothing else's."""
     seen = snapshot(folder)
-    cells = everything(seen).cells
+    cells = seen.library.cells
     for i, video in enumerate(seen.videos):
         mine = np.flatnonzero(cells.video == i)
         assert sorted(cells.passage[mine].tolist()) == [-1, 0, 1]
@@ -117,7 +116,7 @@ def test_what_is_written_is_read_back(folder: Path) -> None:
     assert seen.videos == (written.video,)
     assert seen.files == (note("/v/a.mp4", "id"),)
     assert seen.paths == {"id": "/v/a.mp4"}
-    stored = everything(seen)
+    stored = seen.library
     assert len(stored.cells) == 3
     for number, detail in enumerate(seen.cells.details(stored.cells.row)):
         part, tokens = next(p for p in written.passages if p[0] == detail.passage)
@@ -133,7 +132,7 @@ def test_what_is_written_is_read_back(folder: Path) -> None:
 def test_cells_are_in_the_promised_order(folder: Path) -> None:
     commit(folder, [entry("b", "r1"), entry("a", "r2", seed=1)])
     commit(folder, [entry("c", "r3", seed=2)])
-    cells = everything(snapshot(folder)).cells
+    cells = snapshot(folder).library.cells
     keys = [
         *zip(cells.modality.tolist(), cells.video.tolist(), cells.passage.tolist(), strict=True)
     ]
@@ -220,7 +219,7 @@ def test_revisions_without_a_mark_are_invisible_and_swept(folder: Path) -> None:
     seen = snapshot(folder)
     assert [v.video_id for v in seen.videos] == ["a"]
     assert seen.unmarked_revisions() == {("lost", "r2")}
-    assert len(everything(seen).cells) == 3
+    assert len(seen.library.cells) == 3
     assert_whole(folder)
     with IndexWriter(folder, MANIFEST) as writer:
         writer.sweep(seen.unmarked_revisions())
@@ -249,7 +248,7 @@ def test_a_snapshot_stays_as_it_was(folder: Path) -> None:
         writer.optimize()
     assert not old.is_current()
     assert [v.revision for v in old.videos] == ["r1", "r2"]
-    cells = everything(old).cells
+    cells = old.library.cells
     assert len(cells) == 6
     texts = {d.passage.segments[0].text for d in old.cells.details(cells.row)}
     assert texts == {f"said in {r} {n}" for r in ("r1", "r2") for n in (-1, 0, 1)}
@@ -273,7 +272,7 @@ def test_a_note_about_a_file_alone_is_news(folder: Path) -> None:
 
 def test_an_index_that_was_never_written_to_is_empty(folder: Path) -> None:
     seen = snapshot(folder)
-    stored = everything(seen)
+    stored = seen.library
     assert (seen.videos, seen.files, len(stored.cells)) == ((), (), 0)
     assert stored.vectors.shape == (0, DIM)
     assert seen.is_current()

@@ -143,24 +143,33 @@ def _cells(segment: Segment, video: int, from_end: int) -> NDArray[np.int64]:
     return np.concatenate([np.arange(*layout.passages[first : first + 2]), own])
 
 
+def evenly(
+    n_documents: int, n_tokens: Callable[[NDArray[np.int64]], int], size: SampleSize
+) -> NDArray[np.int64]:
+    """Numbers of evenly spread documents, as many as ``size`` allows; ``n_tokens`` counts the tokens of
+    some."""
+    n = size.most
+    while True:
+        even = np.linspace(0, n_documents - 1, min(n, n_documents)).astype(np.int64)
+        if n // 2 < size.fewest or n_tokens(even) <= size.n_tokens:
+            return even
+        n //= 2
+
+
 def _spread(
     parts: Sequence[Part],
     n_documents: int,
     picked: Callable[[NDArray[np.int64]], Picks],
     size: SampleSize,
 ) -> Picks:
-    """Evenly spread ones of the documents, as many as ``size`` allows."""
-    n = size.most
-    while True:
-        even = np.linspace(0, n_documents - 1, min(n, n_documents)).astype(np.int64)
-        found = picked(even)
-        counts = (
-            parts[p].segment.layout.count[cells].sum()
+    def n_tokens(chosen: NDArray[np.int64]) -> int:
+        found = picked(chosen)
+        return sum(
+            int(parts[p].segment.layout.count[cells].sum())
             for p, cells in zip(found.part, found.cells, strict=True)
         )
-        if n // 2 < size.fewest or sum(counts) <= size.n_tokens:
-            return found
-        n //= 2
+
+    return picked(evenly(n_documents, n_tokens, size))
 
 
 def _keys(parts: Sequence[Part], picks: Picks) -> Keys:

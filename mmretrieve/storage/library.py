@@ -1,14 +1,18 @@
-"""The whole index in memory as the tables hold it: for checks and measurements, not for searching."""
+"""The whole index in memory as the tables hold it: for what looks at every token, which a search does
+not."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmretrieve.datatypes import MODALITIES
-from mmretrieve.storage.reader import Snapshot
+
+if TYPE_CHECKING:
+    from mmretrieve.storage.reader import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class Cells:
     times; cell ``i`` owns token rows ``offsets[i]:offsets[i + 1]``; ``row`` is its row id in the table.
     """
 
-    modality: NDArray[np.int8]
+    modality: NDArray[np.uint8]
     video: NDArray[np.int32]
     passage: NDArray[np.int32]
     start_s: NDArray[np.float64]
@@ -33,7 +37,7 @@ class Cells:
 
 
 @dataclass(frozen=True, slots=True)
-class Everything:
+class Library:
     """``vectors``: ``(n_tokens, dim)`` float32, rows of unit length as stored in float16; narrower ones
     are followed by zeros."""
 
@@ -41,7 +45,7 @@ class Everything:
     vectors: NDArray[np.float32]
 
 
-def everything(snapshot: Snapshot) -> Everything:
+def read_library(snapshot: Snapshot) -> Library:
     """All cells of a snapshot with their vectors, read at once."""
     number = {video.revision: i for i, video in enumerate(snapshot.videos)}
     codes = {m.value: i for i, m in enumerate(MODALITIES)}
@@ -60,7 +64,7 @@ def everything(snapshot: Snapshot) -> Everything:
     for start, tokens in zip(offsets[:-1].tolist(), vectors, strict=True):
         flat[start : start + len(tokens), : tokens.shape[1]] = tokens
     cells = Cells(
-        modality.astype(np.int8),
+        modality.astype(np.uint8),
         video.astype(np.int32),
         passage.astype(np.int32),
         times[:, 0],
@@ -68,4 +72,4 @@ def everything(snapshot: Snapshot) -> Everything:
         offsets,
         rows,
     )
-    return Everything(cells, flat)
+    return Library(cells, flat)

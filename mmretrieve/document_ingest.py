@@ -1,0 +1,154 @@
+"""One document to one :class:`VideoEntry`: the same passages, encoders and records as a video."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from mmretrieve.config import Settings
+from mmretrieve.datatypes import (
+    METADATA_PASSAGE,
+    MODALITIES,
+    Keyframe,
+    Modality,
+    Passage,
+    Probe,
+    Segment,
+    TokenEmbeddings,
+)
+from mmretrieve.documents import CONTAINER, Document, Picture
+from mmretrieve.encoders.base import Encoder
+from mmretrieve.errors import InputError
+from mmretrieve.indexers.windows import Window, distribute, extend
+from mmretrieve.ingest import Ingested, Part, thumbnail
+from mmretrieve.reports import Stage
+from mmretrieve.storage.records import Thumbnail, VideoEntry, VideoRecord
+
+SOURCE = "given"
+_SPOKEN_OR_WRITTEN = (Modality.OCR, Modality.SPEECH)
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What one passage holds; without times where ``start_s`` is None."""
+
+    number: int
+    start_s: float | None
+    end_s: float | None
+    texts: Mapping[Modality, tuple[Segment, ...]]
+    pictures: tuple[Picture, ...]
+
+    def passage(self, modality: Modality, segments: tuple[Segment, ...]) -> Passage:
+        return Passage(self.number, modality, self.start_s, self.end_s, segments, SOURCE)
+
+
+class DocumentIngestor:
+    """Embeds documents; one for a run, shared by its threads."""
+
+    def __init__(self, settings: Settings, encoder: Encoder) -> None:
+        self._settings = settings
+        self._encoder = encoder
+
+    def ingest(self, document: Document) -> Ingested:
+        """Everything that the index holds about a document.
+
+        Raises:
+            InputError: a picture cannot be read, or nothing in the document can be searched for.
+        """
+        seconds = {Stage.TEXT: 0.0, Stage.FRAMES: 0.0}
+        parts: list[Part] = []
+        thumbnails: list[Thumbnail] = []
+        for content in contents(document, self._settings):
+            start = time.perf_counter()
+            if content.pictures and self._settings.visual.enabled:
+                part, seen = self._frames(content)
+                parts.append(part)
+                thumbnails += seen
+            middle = time.perf_counter()
+            parts += self._texts(content)
+            seconds[Stage.FRAMES] += middle - start
+            seconds[Stage.TEXT] += time.perf_counter() - middle
+        parts += self._metadata(document)
+        if not parts:
+            raise InputError(
+                f"document {document.doc_id!r} has nothing to search for: give text or pictures"
+            )
+        record = self._record(document, parts)
+        return Ingested(VideoEntry(record, tuple(parts), tuple(thumbnails)), seconds)
+
+    def _frames(self, content: _Content) -> tuple[Part, list[Thumbnail]]:
+        keyframes = [
+            Keyframe(p.start_s or 0.0, p.start_s or 0.0, p.end_s or 0.0, p.pixels())
+            for p in content.pictures
+        ]
+        regions, tokens = self._encoder.frames(keyframes)
+        if content.start_s is None:
+            regions = tuple(replace(region, start_s=None, end_s=None) for region in regions)
+        seen = [Thumbnail(k.time_s, content.number, thumbnail(k.image)) for k in keyframes]
+        return (content.passage(Modality.FRAMES, regions), tokens), seen
+
+    def _texts(self, content: _Content) -> Iterator[Part]:
+        tokens = self._encoder.texts(content.texts)
+        for modality in _SPOKEN_OR_WRITTEN:
+            if _has_tokens(tokens, modality):
+                yield content.passage(modality, content.texts[modality]), tokens[modality]
+
+    def _metadata(self, document: Document) -> Iterator[Part]:
+        tokens = self._encoder.texts({Modality.METADATA: document.metadata})
+        if _has_tokens(tokens, Modality.METADATA):
+            passage = Passage(
+                METADATA_PASSAGE, Modality.METADATA, None, None, document.metadata, SOURCE
+            )
+            yield passage, tokens[Modality.METADATA]
+
+    def _record(self, document: Document, parts: Sequence[Part]) -> VideoRecord:
+        counts = dict.fromkeys(MODALITIES, 0)
+        for passage, tokens in parts:
+            counts[passage.modality] += len(tokens.vectors)
+        ends = [passage.end_s or 0.0 for passage, _ in parts]
+        duration_s = document.duration_s if document.duration_s is not None else max(ends)
+        return VideoRecord(
+            video_id=document.doc_id,
+            revision=uuid.uuid4().hex,
+            path=document.path,
+            title=document.title or document.doc_id,
+            duration_s=duration_s,
+            probe=Probe(duration_s, CONTAINER, 0),
+            facts=dict(document.facts),
+            sources={m: SOURCE for m, n in counts.items() if n},
+            n_tokens={m: n for m, n in counts.items() if n},
+            settings_key=self._settings.content_key,
+            indexed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+
+def contents(document: Document, settings: Settings) -> Iterator[_Content]:
+    """The passages of a document: windows of what has times, as for a video, then one without times
+    for the rest."""
+    texts = {m: tuple(document.segments.get(m, ())) for m in _SPOKEN_OR_WRITTEN}
+    timed = [s for found in texts.values() for s in found if s.start_s is not None]
+    shown = [p for p in document.pictures if p.start_s is not None]
+    spans = timed + [Segment("", p.start_s, p.end_s) for p in shown]
+    spans.sort(key=lambda s: (s.start_s or 0.0, s.end_s or 0.0))
+    windows = extend((), spans, settings.passages)
+    homes = {m: distribute(windows, found) for m, found in texts.items()}
+    for window in windows:
+        mine = {m: found.get(window.number, ()) for m, found in homes.items()}
+        pictures = tuple(p for p in shown if _home(windows, p) == window.number)
+        yield _Content(window.number, window.start_s, window.end_s, mine, pictures)
+    rest = {m: tuple(s for s in found if s.start_s is None) for m, found in texts.items()}
+    loose = tuple(p for p in document.pictures if p.start_s is None)
+    if any(rest.values()) or loose:
+        yield _Content(len(windows), None, None, rest, loose)
+
+
+def _home(windows: Sequence[Window], picture: Picture) -> int:
+    span = Segment("", picture.start_s, picture.end_s)
+    return next(iter(distribute(windows, (span,))))
+
+
+def _has_tokens(tokens: Mapping[Modality, TokenEmbeddings], modality: Modality) -> bool:
+    return modality in tokens and bool(len(tokens[modality].vectors))

@@ -1,0 +1,1 @@
+"""Readers of test collections in the layouts in which they are published."""
