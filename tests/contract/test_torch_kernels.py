@@ -71,7 +71,7 @@ class Case:
 @pytest.fixture(scope="module")
 def case() -> Case:
     rng = np.random.default_rng(11)
-    layout, nq = suite.layout_of(rng, 400), 23
+    layout, nq = suite.layout_of(rng, 160), 23
     _, tokens = suite.library(rng, layout, PLAIN)
     raw = [suite.unit_rows(rng, nq, d) for d in suite.DIMS]
     queries = [PLAIN.quantize(r) for r in raw]
@@ -197,6 +197,23 @@ def test_maxima(kernels: Kernels, case: Case) -> None:
         )
 
 
+def test_maxima_of_a_cell_beyond_the_memory(kernels: Kernels, case: Case) -> None:
+    """Cells before and after it have no tokens, and fill a block of their own."""
+    m = int(np.argmax([len(c) for c in case.codes]))
+    n = len(case.codes[m])
+    begin, count = np.array([0, 0, 0, n], np.int64), np.array([0, 0, n, 0], np.int32)
+    fine = (case.codes[m], case.books[m], case.sims[m], case.stretched[m], begin, count)
+    for found, wanted in (
+        (kernels.coded_maxima(*fine), PLAIN.coded_maxima(*fine)),
+        (
+            kernels.maxima(case.tokens[m], begin, count, case.queries[m]),
+            PLAIN.maxima(case.tokens[m], begin, count, case.queries[m]),
+        ),
+    ):
+        assert np.isneginf(wanted).all(axis=1).tolist() == [True, True, False, True]
+        np.testing.assert_array_equal(found, wanted)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_tables(kernels: Kernels, case: Case, seed: int) -> None:
     rule = case.rule(seed, Aggregation.TOKEN_MAX, False)
@@ -307,7 +324,7 @@ def test_work_stays_within_its_bytes(case: Case, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(torch.Tensor, "to", measured)
     rule = case.rule(7, Aggregation.TOKEN_MAX, True)
-    for memory, smallest in ((1 << 17, 1 << 12), (1 << 26, 1 << 19)):
+    for memory, smallest in ((1 << 17, 1 << 12), (1 << 26, 1 << 18)):
         largest = 0
         TorchKernels("cpu", memory).score_tokens(case.layout, case.tokens, case.queries, rule)
         assert smallest < largest <= memory / 2
@@ -367,7 +384,7 @@ def test_a_second_query_moves_only_itself(case: Case, monkeypatch: pytest.Monkey
     both()
     per_query = sum(q.values.nbytes + q.scales.nbytes for q in [*case.queries, *case.stretched])
     assert sum(moved) <= per_query + sum(s.nbytes for s in case.sims) + 20_000
-    assert kernels.arrays.n_bytes == held > 200_000
+    assert kernels.arrays.n_bytes == held > 100_000
 
 
 def test_memory_mapped_arrays(tmp_path: Path) -> None:
