@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 import os
 import subprocess
 import sys
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +22,6 @@ from mmretrieve.kernels.base import Kernels
 from mmretrieve.kernels.plain import PlainKernels
 from mmretrieve.kernels.tables import byte_tables
 from mmretrieve.kernels.torch_kernels import TorchKernels, torch_kernels
-from mmretrieve.kernels.torch_memory import DeviceArrays, upload
 from tests.contract import test_kernels as suite
 
 pytestmark = pytest.mark.torch
@@ -330,38 +326,6 @@ def test_work_stays_within_its_bytes(case: Case, monkeypatch: pytest.MonkeyPatch
         assert smallest < largest <= memory / 2
 
 
-def test_arrays_are_copied_once_and_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    copied: list[int] = []
-
-    def counting(array: np.ndarray, device: torch.device) -> torch.Tensor:
-        copied.append(array.nbytes)
-        return upload(array, device)
-
-    monkeypatch.setattr("mmretrieve.kernels.torch_memory.upload", counting)
-    kept = DeviceArrays(torch.device("cpu"), 1000)
-    a, b, c = (np.full(100, i, np.float32) for i in range(3))
-    assert kept.whole(a) is kept.whole(a)
-    assert kept.whole(b)[0] == 1
-    assert (len(kept), kept.n_bytes, copied) == (2, 800, [400, 400])
-    kept.whole(a)
-    kept.whole(c)  # b was not asked for the longest
-    assert (len(kept), kept.n_bytes, len(copied)) == (2, 800, 3)
-    kept.whole(a)
-    assert len(copied) == 3
-    kept.whole(b)
-    assert len(copied) == 4
-    del a, b
-    gc.collect()
-    assert (len(kept), kept.n_bytes) == (0, 0)
-    large = np.arange(300, dtype=np.uint16).reshape(100, 3).repeat(2, axis=1)
-    copied.clear()
-    rows = kept.rows(large, slice(3, 5)).tolist()
-    chosen = kept.rows(large, torch.tensor([9, 2])).tolist()
-    assert rows == large[3:5].tolist()
-    assert chosen == large[[9, 2]].tolist()
-    assert (len(kept), copied) == (0, [24, 24])
-
-
 def test_a_second_query_moves_only_itself(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     rule = case.rule(7, Aggregation.TOKEN_MAX, False)
     kernels = TorchKernels("cpu")
@@ -385,20 +349,6 @@ def test_a_second_query_moves_only_itself(case: Case, monkeypatch: pytest.Monkey
     per_query = sum(q.values.nbytes + q.scales.nbytes for q in [*case.queries, *case.stretched])
     assert sum(moved) <= per_query + sum(s.nbytes for s in case.sims) + 20_000
     assert kernels.arrays.n_bytes == held > 100_000
-
-
-def test_memory_mapped_arrays(tmp_path: Path) -> None:
-    values = np.random.default_rng(8).integers(-127, 128, (50, 32)).astype(np.int8)
-    np.save(tmp_path / "values.npy", values)
-    mapped = np.load(tmp_path / "values.npy", mmap_mode="r")
-    scales = np.ones(50, np.float32)
-    scales.setflags(write=False)
-    kernels = TorchKernels("cpu")
-    query = Tokens8(values[:3], scales[:3])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        found = kernels.dots(Tokens8(mapped, scales), query)
-    np.testing.assert_array_equal(found, PLAIN.dots(Tokens8(values, scales), query))
 
 
 def test_names_and_errors(monkeypatch: pytest.MonkeyPatch) -> None:
