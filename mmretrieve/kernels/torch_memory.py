@@ -112,5 +112,6 @@ def upload(array: Array, device: torch.device) -> Tensor:
     # warns of arrays that cannot be written to.
     step = max(1, _PIECE_BYTES * len(plain) // max(plain.nbytes, 1))
     for start in range(0, len(plain), step):
-        out[start : start + step] = torch.from_numpy(np.array(plain[start : start + step]))
+        piece = torch.from_numpy(np.array(plain[start : start + step]))
+        out[start : start + step].copy_(piece)
     return out

@@ -53,7 +53,7 @@ def coded_similarities(
     def of(rows: Rows) -> Tensor:
         residual = arrays.rows(codes.residual, rows)
         found = fours.index_select(0, residual.flatten().to(torch.int32))
-        values = found.view(torch.int8).view(len(residual), -1)
+        values = found.view(torch.int8).view(len(residual), 4 * residual.shape[1])
         centroid = _unsigned(arrays.rows(codes.centroid, rows))
         return columns.products(values).mul_(worth).add_(near.index_select(0, centroid))
 
