@@ -28,6 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         latency.run(given.index, given.repeats, given.profile)
         return 0
+    if command == "kernels":
+        from benchmarks import kernels
+
+        kernels.run()
+        return 0
     from benchmarks import crash
 
     return crash.run(given.folder, given.times, given.seed)
@@ -61,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     latency.add_argument("--index", type=Path, metavar="DIR", help="instead of the demo clips")
     latency.add_argument("--repeats", type=int, default=10, metavar="N", help="of cold processes")
     latency.add_argument("--profile", action="store_true", help="of searches in the largest index")
+
+    commands.add_parser("kernels", help="speed of the compiled kernels against NumPy")
 
     crash = commands.add_parser("crash", help="kill -9 while indexing, then compare")
     crash.add_argument("folder", type=Path, nargs="?", help="videos; default: the demo clips")
