@@ -47,6 +47,13 @@ def _soak(given: argparse.Namespace) -> int:
     return soak.run(given.operations, given.seed)
 
 
+def _kernels(_: argparse.Namespace) -> int:
+    from benchmarks import kernels
+
+    kernels.run()
+    return 0
+
+
 def _crash(given: argparse.Namespace) -> int:
     from benchmarks import crash
 
@@ -87,6 +94,7 @@ _COMMANDS = {
     "latency": _latency,
     "search": _search,
     "soak": _soak,
+    "kernels": _kernels,
     "crash": _crash,
 }
 
@@ -135,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument(
         "--seconds", type=float, default=20, help="to time each engine beyond one round of queries"
     )
+    commands.add_parser("kernels", help="speed of the compiled kernels against NumPy")
 
     crash = commands.add_parser("crash", help="kill -9 while indexing, then compare")
     crash.add_argument("folder", type=Path, nargs="?", help="videos; default: the demo clips")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +18,7 @@ from mmretrieve.cli.goldens import (
     TEXT_GOLDEN,
     Measured,
     faults,
+    kernels_agree,
     measure_frames,
     measure_texts,
 )
@@ -65,6 +67,7 @@ def run_checks(folder: Path) -> Iterator[Check]:
     yield _torch()
     yield _guarded("onnxruntime providers", "pip install onnxruntime", _providers)
     yield _guarded("codecs", "pip install --force-reinstall av", _codecs)
+    yield _guarded("kernels", "unset MMRETRIEVE_KERNELS", kernels_check)
     yield from weight_checks()
     yield _guarded("text encoder", _REINSTALL, lambda: _encoder("text encoder", measure_texts))
     yield _guarded("frame encoder", _REINSTALL, lambda: _encoder("frame encoder", measure_frames))
@@ -88,6 +91,22 @@ def weight_checks() -> Iterator[Check]:
             yield Check(f"weights {name}", Status.OK, "checksum is right")
         else:
             yield Check(f"weights {name}", Status.FAILED, "checksum is wrong", _REINSTALL)
+
+
+def kernels_check() -> Check:
+    """Which kernels search, and whether they give what NumPy gives."""
+    from mmretrieve.kernels import choose
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", choose.SlowKernelsWarning)
+        kernels = choose.kernels()
+    if not kernels_agree(kernels):
+        detail = f"{kernels.name} does not give what numpy gives"
+        return Check("kernels", Status.FAILED, detail, "MMRETRIEVE_KERNELS=numpy mmretrieve ...")
+    if choose.available() == ("numpy",):
+        detail = "numpy, many times slower: the compiled ones need a C++17 compiler when installing"
+        return Check("kernels", Status.NOTE, detail, choose.REINSTALL)
+    return Check("kernels", Status.OK, f"{kernels.name} runs and agrees with numpy")
 
 
 def place_check(folder: Path) -> Check:

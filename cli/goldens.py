@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mmretrieve.kernels.base import Kernels
+
     Array = NDArray[np.float32]
 
 TEXTS = ("a red car on a wet road", "how bees dance to tell where food is")
@@ -81,6 +83,30 @@ def pictures() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     board = (((x // 26 + y // 26) % 2) * 200 + 30).astype(np.uint8)
     second = np.repeat(board[:, :, None], 3, axis=2)
     return first.astype(np.uint8), second
+
+
+def kernels_agree(kernels: Kernels) -> bool:
+    """Whether similarities of a small index, their maxima, their nearest rows and the best of them are
+    those of NumPy: integer products to the last bit."""
+    import numpy as np
+
+    from mmretrieve.kernels.plain import PlainKernels
+
+    plain = PlainKernels()
+    vectors = np.sin(np.arange(600 * 100, dtype=np.float32)).reshape(600, 100)
+    tokens, query = plain.quantize(vectors), plain.quantize(vectors[::19])
+    begin, count = np.arange(0, 600, 10), np.full(60, 10, np.int32)
+    wanted = plain.maxima(tokens, begin, count, query)
+    best = np.ascontiguousarray(wanted.max(axis=1))
+    mine = kernels.quantize(vectors)
+    pairs = (
+        (mine.values, tokens.values),
+        (kernels.dots(mine, query), plain.dots(tokens, query)),
+        (kernels.maxima(mine, begin, count, query), wanted),
+        (kernels.assign(mine, query)[0], plain.assign(tokens, query)[0]),
+        (kernels.select(best, 7), plain.select(best, 7)),
+    )
+    return all(np.array_equal(found, expected) for found, expected in pairs)
 
 
 def faults(measured: Measured, golden: Measured) -> list[str]:

@@ -190,7 +190,7 @@ class PlainKernels:
             best[keep == 0] = 0
         if by_video:
             best = np.maximum.reduceat(best, layout.videos[:-1], axis=0)
-            return np.asarray(best.sum(axis=1), np.float32)
+            return np.asarray(best.sum(axis=1, dtype=np.float32))
         first = layout.videos[:-1]
         shared = np.repeat(
             np.where(layout.timeless[first, None] == 1, best[first], 0),

@@ -175,17 +175,17 @@ def test_what_indexes_are_built_with_is_bit_for_bit_the_same(level: str) -> None
     rng = np.random.default_rng(0)
     kernels, plain = choose(level, threads=2), choose("numpy")
     for dim, kind in ((50, np.float32), (128, np.float16)):
-        normal: Any = rng.normal(0, 0.1, (5000, dim))
-        vectors = normal.astype(kind)
+        vectors: Any = rng.normal(0, 0.1, (5000, dim)).astype(kind)
         vectors[0] = 0
         vectors[1] = 6e-8
         vectors[2, 0] = 65504
         found, wanted = kernels.quantize(vectors), plain.quantize(vectors)
+        width = int(wanted.values.shape[1])
         np.testing.assert_array_equal(found.values, wanted.values)
         np.testing.assert_array_equal(found.scales, wanted.scales)
         book = Codebook(
-            eight_bits(rng, 70, wanted.values.shape[1]),
-            np.asarray(rng.uniform(0, 0.1, wanted.values.shape[1:]), np.float32),
+            eight_bits(rng, 70, width),
+            rng.uniform(0, 0.1, width).astype(np.float32),
             np.array([-1.5, -0.4, 0.5, 1.4], np.float32),
         )
         centroid = rng.integers(0, 70, 5000).astype(np.uint16)
@@ -372,7 +372,7 @@ def test_no_array_can_harm(level: str, seed: int) -> None:
     g = given(seed, int(rng.integers(1, 65)), list(Aggregation)[seed % 3], seed % 2 == 0)
     kernels = choose(level, threads=2)
     n_refused = 0
-    for _ in range(250):
+    for _ in range(60):
         changed = {f.name: mutate(rng, getattr(g, f.name), 0.02) for f in fields(g)}
         bad = replace(g, **changed)
         for call in (
@@ -391,4 +391,4 @@ def test_no_array_can_harm(level: str, seed: int) -> None:
                 call(bad)
             except (ValueError, AttributeError, TypeError, IndexError):
                 n_refused += 1
-    assert 200 < n_refused < 1300
+    assert 40 < n_refused < 320

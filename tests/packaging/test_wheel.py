@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -22,13 +25,11 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built from a copy, so that no build folder is left in the repository."""
-    import shutil
-
     copy, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     for name in SOURCES:
         source = ROOT / name
         if source.is_dir():
-            ignore = shutil.ignore_patterns("__pycache__")
+            ignore = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd")
             shutil.copytree(source, copy / name, symlinks=True, ignore=ignore)
         else:
             shutil.copy(source, copy / name)
@@ -70,6 +71,23 @@ def test_every_module_is_in(names: set[str]) -> None:
         for path in (ROOT / top).rglob("*.py"):
             expected.add(f"{target}/{path.relative_to(ROOT / top).as_posix()}")
     assert expected - names == set()
+
+
+def test_compiled_kernels_are_in_for_all_python_versions(wheel: Path, names: set[str]) -> None:
+    if shutil.which(os.environ.get("CXX", "c++")) is None:
+        pytest.skip("no C++ compiler: the wheel is built without the extension")
+    (extension,) = [n for n in names if n.startswith("mmretrieve/kernels/_native")]
+    assert ".abi3." in extension or extension.endswith(".pyd")
+    assert "-cp311-abi3-" in wheel.name
+    assert not [n for n in names if "csrc" in n]
+
+
+def test_sources_of_the_kernels_are_in_the_source_archive() -> None:
+    folder = ROOT / "mmretrieve" / "kernels" / "csrc"
+    on_disk = {p.relative_to(ROOT).as_posix() for p in folder.iterdir()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (extension,) = project["tool"]["setuptools"]["ext-modules"]
+    assert on_disk == {*extension["sources"], *extension["depends"]}
 
 
 def test_typed_marker_is_in(names: set[str]) -> None:
