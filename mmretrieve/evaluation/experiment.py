@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mmretrieve.errors import UsageError
-from mmretrieve.evaluation.intervals import Difference, Interval, bootstrap, compare
+from mmretrieve.evaluation.intervals import (
+    Difference,
+    Interval,
+    bootstrap_columns,
+    compare_columns,
+)
 from mmretrieve.evaluation.measures import Measure, per_query
 from mmretrieve.evaluation.queries import Query
 from mmretrieve.evaluation.trec import Qrels, Run
@@ -110,21 +118,23 @@ def compare_values(
     query_types: Mapping[str, str] | None = None,
 ) -> Comparison:
     """The same from values: run -> query id -> one value a measure. All runs have the same queries."""
-    rows, contrasts = [], []
-    tags = list(found)
+    tags, width = list(found), len(measures)
     groups = _groups(list(found[tags[0]]) if tags else [], query_types or {})
-    for tag, values in found.items():
-        for group, members in groups.items():
-            columns = _columns([values[q] for q in members], len(measures))
-            rows.append(Row(tag, group, len(members), tuple(bootstrap(c) for c in columns)))
-        if tag != tags[0]:
-            ours, theirs = (
-                _columns([found[t][q] for q in groups[ALL]], len(measures)) for t in (tag, tags[0])
-            )
-            differences = tuple(compare(a, b) for a, b in zip(ours, theirs, strict=True))
-            contrasts.append(Contrast(tag, tags[0], differences))
-    order = {group: number for number, group in enumerate(groups)}
-    rows.sort(key=lambda row: order[row.group])
+    rows = []
+    for group, members in groups.items():
+        # One table for all runs, so that all are resampled at once.
+        spread = bootstrap_columns(_table(found, members, width))
+        for place, tag in enumerate(tags):
+            mine = tuple(spread[place * width : (place + 1) * width])
+            rows.append(Row(tag, group, len(members), mine))
+    contrasts = []
+    if len(tags) > 1:
+        every = _table(found, groups[ALL], width)
+        first = np.tile(every[:, :width], len(tags) - 1)
+        differences = compare_columns(every[:, width:] - first)
+        for place, tag in enumerate(tags[1:]):
+            paired = tuple(differences[place * width : (place + 1) * width])
+            contrasts.append(Contrast(tag, tags[0], paired))
     return Comparison(measures, tuple(rows), tuple(contrasts))
 
 
@@ -137,5 +147,7 @@ def _groups(query_ids: Sequence[str], types: Mapping[str, str]) -> dict[str, lis
     return groups
 
 
-def _columns(rows: Sequence[tuple[float, ...]], width: int) -> list[list[float]]:
-    return [[row[i] for row in rows] for i in range(width)]
+def _table(found: Mapping[str, Values], members: Sequence[str], width: int) -> NDArray[np.float64]:
+    """``(n_members, n_runs * n_measures)``, the measures of a run beside each other."""
+    rows = [[value for values in found.values() for value in values[q]] for q in members]
+    return np.array(rows, np.float64).reshape(len(members), len(found) * width)

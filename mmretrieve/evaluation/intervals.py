@@ -44,18 +44,33 @@ def bootstrap(
     values: Sequence[float], *, n_samples: int = N_SAMPLES, level: float = LEVEL, seed: int = 0
 ) -> Interval:
     """The mean and its percentile interval over resampled queries (Efron, 1979)."""
-    array = np.asarray(values, np.float64)
-    if not len(array):
-        return Interval(math.nan, math.nan, math.nan, 0)
+    table = np.asarray(values, np.float64).reshape(-1, 1)
+    return bootstrap_columns(table, n_samples=n_samples, level=level, seed=seed)[0]
+
+
+def bootstrap_columns(
+    table: NDArray[np.float64],
+    *,
+    n_samples: int = N_SAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> list[Interval]:
+    """:func:`bootstrap` of each column of ``(n_queries, n_columns)``, all on the same samples."""
+    n, width = table.shape
+    if not n:
+        return [Interval(math.nan, math.nan, math.nan, 0)] * width
     rng = np.random.default_rng(seed)
-    means = np.concatenate(
-        [
-            array[rng.integers(0, len(array), (rows, len(array)))].mean(axis=1)
-            for rows in _batches(n_samples, len(array))
-        ]
-    )
-    low, high = _ends(means, level)
-    return Interval(float(array.mean()), low, high, len(array))
+    means = []
+    for rows in _batches(n_samples, n):
+        # How often each query was drawn times its values: one product for all columns.
+        drawn = rng.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
+        means.append(counts.astype(np.float64) @ table / n)
+    found = np.concatenate(means)
+    tail = 100 * (1 - level) / 2
+    low, high = np.percentile(found, [tail, 100 - tail], axis=0)
+    centre = table.mean(axis=0)
+    return [Interval(float(centre[i]), float(low[i]), float(high[i]), n) for i in range(width)]
 
 
 def compare(
@@ -75,22 +90,33 @@ def compare(
     if len(ours) != len(theirs):
         raise ValueError(f"expected the same queries twice, got {len(ours)} and {len(theirs)}")
     differences = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
-    spread = bootstrap(differences.tolist(), n_samples=n_samples, level=level, seed=seed)
-    if not len(differences):
-        return Difference(math.nan, math.nan, math.nan, math.nan)
+    table = differences.reshape(-1, 1)
+    return compare_columns(table, n_samples=n_samples, level=level, seed=seed)[0]
+
+
+def compare_columns(
+    differences: NDArray[np.float64],
+    *,
+    n_samples: int = N_SAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> list[Difference]:
+    """:func:`compare` of each column of ``(n_queries, n_columns)`` paired differences."""
+    n, width = differences.shape
+    if not n:
+        return [Difference(math.nan, math.nan, math.nan, math.nan)] * width
+    spreads = bootstrap_columns(differences, n_samples=n_samples, level=level, seed=seed)
     rng = np.random.default_rng(seed)
-    observed = abs(spread.mean) - _ROUNDING
-    extreme = 0
-    for rows in _batches(n_samples, len(differences)):
-        signs = rng.integers(0, 2, (rows, len(differences))) * 2.0 - 1.0
-        extreme += int(np.count_nonzero(np.abs((signs * differences).mean(axis=1)) >= observed))
-    return Difference(spread.mean, spread.low, spread.high, (extreme + 1) / (n_samples + 1))
-
-
-def _ends(means: NDArray[np.float64], level: float) -> tuple[float, float]:
-    tail = 100 * (1 - level) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return float(low), float(high)
+    observed = np.abs(differences.mean(axis=0)) - _ROUNDING
+    extreme = np.zeros(width, np.int64)
+    for rows in _batches(n_samples, n):
+        signs = rng.integers(0, 2, (rows, n)) * 2.0 - 1.0
+        extreme += (np.abs(signs @ differences / n) >= observed).sum(axis=0)
+    p = (extreme + 1) / (n_samples + 1)
+    return [
+        Difference(found.mean, found.low, found.high, float(p[i]))
+        for i, found in enumerate(spreads)
+    ]
 
 
 def _batches(n_samples: int, width: int) -> Iterator[int]:

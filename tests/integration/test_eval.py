@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from mmretrieve import Engine
 from mmretrieve.cli.app import app
+from mmretrieve.datatypes import Way
 from mmretrieve.demo import QUERIES, clips_folder
 
 pytestmark = pytest.mark.slow
@@ -40,9 +42,7 @@ def test_all_ways_on_the_demo(queries: Path, demo_index: Path) -> None:
     means = {
         (row["queries"], row["run"]): row["measures"]["nDCG@10"]["mean"] for row in record["runs"]
     }
-    assert {way for _, way in means} == {
-        "token_max", "modality_max", "weighted", "clamr", "frames", "speech", "ocr", "metadata",
-    }  # fmt: skip
+    assert {way for _, way in means} == {way.value for way in Way}
     assert means["all", "token_max"] > 0.9
     for modality in ("frames", "speech", "ocr", "metadata"):
         assert means[modality, modality] > 0.9
@@ -90,6 +90,115 @@ def test_an_unknown_video_is_placed(queries: Path, demo_index: Path) -> None:
     assert f"{queries}:{len(QUERIES) + 1}: no video of the index fits 'none.mp4'" in result.stderr
 
 
+def test_probes_importance_and_a_report(queries: Path, demo_index: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    probed = ("--probe", "all", "--importance", "--compare", "token_max,bm25")
+    result = run(queries, "--index", demo_index, *probed, "--report", report)
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    drops = {(d["probe"], d["run"]): d for d in record["probes"]}
+    assert set(drops) == {
+        *((probe, "token_max") for probe in (
+            "missing_at_random", "missing_not_at_random", "content_dilution",
+            "modality_interference", "attribute_insertion", "typos")),
+        ("attribute_insertion", "bm25"), ("typos", "bm25"),
+    }  # fmt: skip
+    for drop in drops.values():
+        assert drop["n_changed"] > 0
+        gap = drop["changed"] - drop["clean"]
+        assert drop["difference"]["mean"] == pytest.approx(gap, abs=1e-5)
+    assert drops["typos", "bm25"]["difference"]["mean"] < 0
+    assert drops["missing_not_at_random", "token_max"]["difference"]["mean"] < 0
+    again = json.loads(run(queries, "--index", demo_index, *probed).stdout)
+    assert again["probes"] == record["probes"]
+    importance = record["importance"]
+    assert set(importance["modalities"]) == {"frames", "speech", "ocr", "metadata"}
+    counts = [importance[k] for k in ("n_one_enough", "n_several", "n_unanswered")]
+    assert sum(counts) == len(QUERIES)
+    page = report.read_text("utf-8")
+    assert page.startswith("<!doctype html>")
+    assert page.count("<svg") >= 4
+
+
+def test_known_items_of_the_index(demo_index: Path) -> None:
+    args = ("--known-items", "30", "--index", demo_index, "--compare", "all", "--measures", "R@1")
+    first, other = run(*args), run(*args, "--seed", "1")
+    assert first.exit_code == 0, first.output
+    record = json.loads(first.stdout)
+    runs = {(r["queries"], r["run"]): r for r in record["runs"]}
+    assert runs["all", "token_max"]["n_queries"] == 30
+    assert {group for group, _ in runs} == {"all", "speech", "ocr", "metadata"}
+    assert {run for _, run in runs}.isdisjoint({"bm25", "pooled", "gramian"})
+    assert "not hidden from them: pooled, gramian, bm25" in first.stderr
+    assert json.loads(run(*args).stdout) == record
+    assert json.loads(other.stdout) != record
+    refused = run("--known-items", "5", "--index", demo_index, "--compare", "bm25")
+    assert refused.exit_code == 2
+    assert "does not rank by similarities" in refused.stderr
+
+
+def test_a_published_layout_from_given_texts(tmp_path: Path) -> None:
+    folder, index = tmp_path / "tvr", tmp_path / "index"
+    folder.mkdir()
+    said = {
+        "c1": ["where did you park the car", "by the old bakery"],
+        "c2": ["the patient has a fever", "give her some water"],
+        "c3": ["nobody here"],
+    }
+    subtitles = [
+        {"vid_name": name, "sub": [
+            {"text": text, "start": 30.0 * i, "end": 30.0 * i + 4} for i, text in enumerate(texts)
+        ]}
+        for name, texts in said.items()
+    ]  # fmt: skip
+    asked = [("1", "parking near the bakery", "c1", [30, 34]), ("2", "a feverish patient", "c2", [0, 4]),
+             ("3", "an unknown film", "c9", [0, 1])]  # fmt: skip
+    queries = [
+        {"desc_id": i, "desc": text, "type": "t", "vid_name": name, "ts": ts}
+        for i, text, name, ts in asked
+    ]
+    for name, records in (("tvr_val_release", queries), ("tvqa_subtitles", subtitles)):
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        (folder / f"{name}.jsonl").write_text(text, "utf-8")
+    where = ["--layout", "tvr", "--index", str(index)]
+    made = CliRunner().invoke(app, ["index", str(folder), *where])
+    assert made.exit_code == 0, made.output
+    assert json.loads(made.stdout)["counts"]["indexed"] == 3
+    result = run(folder, *where, "--probe", "speech_noise", "--measures", "R@1")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert record["runs"][0]["n_queries"] == 2
+    assert record["runs"][0]["measures"]["R@1"]["mean"] == 1.0
+    assert record["moments"]["runs"][0]["measures"]["R@1,IoU>=0.5"]["mean"] == 1.0
+    assert record["notes"] == ["1 of 3 queries have no answer in the index"]
+    assert [(d["probe"], d["n_changed"]) for d in record["probes"]] == [("speech_noise", 3)]
+    table = run(folder, *where, "--format", "markdown")
+    assert "**Moments: Mean over queries" in table.stdout
+
+
+def test_a_layout_without_content_or_answers(tmp_path: Path, demo_index: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("key,vid_key,video_id,sentence\nret0,m1,video1,a cat\n", "utf-8")
+    made = CliRunner().invoke(app, ["index", str(file), "--layout", "msrvtt"])
+    assert made.exit_code == 2
+    assert "no content in it" in made.stderr
+    result = run(file, "--layout", "msrvtt", "--index", demo_index)
+    assert result.exit_code == 2
+    assert "none of its 1 queries is answered by a video of the index" in result.stderr
+
+
+def test_moments_of_queries(demo: Engine, demo_index: Path, tmp_path: Path) -> None:
+    hit = demo.search(QUERIES[0].text).hits[0]
+    moment = [hit.moment.start_s, hit.moment.end_s]
+    query = {"query_id": "1", "query": QUERIES[0].text, "relevant": [hit.video.video_id],
+             "moments": [moment]}  # fmt: skip
+    file = tmp_path / "queries.jsonl"
+    file.write_text(json.dumps(query) + "\n", "utf-8")
+    record = json.loads(run(file, "--index", demo_index).stdout)
+    (row,) = record["moments"]["runs"]
+    assert row["measures"]["mIoU"]["mean"] == 1.0
+
+
 def test_two_trec_runs(tmp_path: Path) -> None:
     (tmp_path / "qrels").write_text("1 0 a 1\n2 0 b 1\n", "utf-8")
     (tmp_path / "good").write_text("1 Q0 a 1 2 t\n1 Q0 b 2 1 t\n2 Q0 b 1 1 t\n", "utf-8")
@@ -114,7 +223,14 @@ def test_two_trec_runs(tmp_path: Path) -> None:
         (("--qrels", "q"), "both --qrels and --run"),
         (("--run", "r"), "both --qrels and --run"),
         (("queries.jsonl", "--qrels", "q", "--run", "r"), "either QUERIES.jsonl or both"),
-        (("--qrels", "q", "--run", "r", "--depth", "5"), "only --measures and --format"),
+        (("--qrels", "q", "--run", "r", "--depth", "5"), "only --measures, --report and --format"),
+        (("--qrels", "q", "--run", "r", "--importance"), "only --measures, --report and --format"),
+        (("queries.jsonl", "--known-items", "5"), "leave QUERIES and --layout out"),
+        (("--layout", "tvr"), "name the folder"),
+        (("queries.jsonl", "--probe", "rain"), "'rain': expected some of missing_at_random"),
+        (("queries.jsonl", "--probe", "speech_noise"), "with --layout"),
+        (("queries.jsonl", "--report", "r.pdf"), "ends in .html or .md"),
+        (("queries.jsonl", "--report", "no/such/r.html"), "there is no folder no/such"),
         (("queries.jsonl", "--compare", "best"), "'best': expected some of token_max"),
         (("queries.jsonl", "--compare", ","), "nothing: expected some of"),
         (("queries.jsonl", "--compare", "all", "--run-out", "r"), "--run-out writes one run"),

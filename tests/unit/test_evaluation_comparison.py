@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -11,7 +12,12 @@ from mmretrieve.datatypes import MODALITIES, Modality
 from mmretrieve.errors import UsageError
 from mmretrieve.evaluation import intervals
 from mmretrieve.evaluation.experiment import coverage, measure_runs, run_queries
-from mmretrieve.evaluation.intervals import bootstrap, compare
+from mmretrieve.evaluation.intervals import (
+    bootstrap,
+    bootstrap_columns,
+    compare,
+    compare_columns,
+)
 from mmretrieve.evaluation.measures import parse_measures
 from mmretrieve.evaluation.modality import TARGETS, modality_report, winner
 from mmretrieve.evaluation.queries import Query
@@ -80,8 +86,19 @@ def test_memory_does_not_change_the_numbers(monkeypatch: pytest.MonkeyPatch) -> 
     values = np.random.default_rng(1).uniform(size=30).tolist()
     whole, test = bootstrap(values), compare(values, values[::-1])
     monkeypatch.setattr(intervals, "_CELLS_AT_ONCE", 100)
-    assert bootstrap(values) == whole
-    assert compare(values, values[::-1]) == test
+    for found, before in ((bootstrap(values), whole), (compare(values, values[::-1]), test)):
+        assert astuple(found) == pytest.approx(astuple(before), abs=1e-12)
+
+
+def test_columns_are_resampled_like_one_alone() -> None:
+    table = np.random.default_rng(4).uniform(size=(50, 3))
+    spreads, differences = bootstrap_columns(table), compare_columns(table - 0.5)
+    for column in range(3):
+        values = table[:, column].tolist()
+        alone = bootstrap(values)
+        assert astuple(spreads[column]) == pytest.approx(astuple(alone), abs=1e-12)
+        paired = compare(values, [0.5] * 50)
+        assert astuple(differences[column]) == pytest.approx(astuple(paired), abs=1e-12)
 
 
 def test_winning_modalities_by_hand() -> None:
