@@ -20,11 +20,12 @@ from mmretrieve.datatypes import (
 )
 from mmretrieve.kernels.plain import PlainKernels, unpack
 from mmretrieve.storage.codes import segment as segments
+from mmretrieve.storage.codes.build import tail_segment
 from mmretrieve.storage.codes.policy import Limits
-from mmretrieve.storage.codes.reading import CodeSet, open_codes
+from mmretrieve.storage.codes.reading import CodeSet, open_codes, verify
 from mmretrieve.storage.codes.update import Report, update
 from mmretrieve.storage.folder import Manifest, write_manifest
-from mmretrieve.storage.reader import Snapshot
+from mmretrieve.storage.reader import Snapshot, open_table
 from mmretrieve.storage.records import VideoEntry, VideoRecord
 from mmretrieve.storage.writer import IndexWriter
 
@@ -165,3 +166,29 @@ def assert_same(
         assert found[key].shape == (len(tokens), found[key].shape[1])
         if len(tokens):
             assert np.abs(found[key] - tokens.astype(np.float32)).max() <= within
+
+
+def assert_right(folder: Path, entries: list[VideoEntry]) -> CodeSet:
+    """All cells of what is covered and of the tail together are those of the live videos; near them."""
+    codes = opened(folder)
+    table = open_table(folder, "passages")
+    tail = tail_segment(table, codes.uncovered, ONE_WIDTH, KERNELS)
+    found = contents(codes)
+    assert not found.keys() & {key for key, _ in cells(tail)}
+    found |= {key: tokens_of(tail, cell, 32) for key, cell in cells(tail)}
+    assert_same(found, expected(entries), 0.6)
+    near = [
+        float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
+        for key, tokens in expected(entries).items()
+        for a, b in zip(found[key], tokens.astype(np.float32), strict=True)
+    ]
+    assert np.mean(near) > 0.9
+    return codes
+
+
+def assert_mended(folder: Path, entries: list[VideoEntry], limits: Limits) -> None:
+    upkeep(folder, limits)
+    codes = assert_right(folder, entries)
+    assert (codes.uncovered, codes.notes) == (frozenset(), ())
+    assert codes.samples is not None
+    assert verify(folder, ONE_WIDTH) == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 
@@ -21,7 +22,8 @@ def check_segment(segment: Segment, manifest: Manifest) -> None:
     Raises:
         CodesError: something does not hold.
     """
-    for holds, what in (*_layout(segment), *_modalities(segment, manifest)):
+    # One after the other: later checks rely on what earlier ones found to hold.
+    for holds, what in chain(_layout(segment), _modalities(segment, manifest)):
         if not holds:
             raise CodesError(f"{segment.name}: {what}")
 
