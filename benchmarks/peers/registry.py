@@ -34,6 +34,7 @@ ENTRIES = (
     Entry("FAISS XTR SQ8", "faiss_xtr:FaissXtr", max_tokens=12_000_000),
     Entry("FAISS XTR PQ", "faiss_xtr:FaissXtrPq", max_tokens=12_000_000),
     Entry("fast-plaid", "plaid:Plaid", "fast-plaid", max_tokens=12_000_000),
+    Entry("fast-plaid 8 bits", "plaid:Plaid8", "fast-plaid", max_tokens=12_000_000),
     Entry("TACHIOM", "tac:Tachiom", "tachiom", max_tokens=12_000_000),
 )
 
