@@ -25,8 +25,9 @@ from mmretrieve.storage.codes.policy import Limits
 from mmretrieve.storage.codes.reading import CodeSet, open_codes, verify
 from mmretrieve.storage.codes.update import Report, update
 from mmretrieve.storage.folder import Manifest, write_manifest
-from mmretrieve.storage.reader import Snapshot, open_table
+from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import VideoEntry, VideoRecord
+from mmretrieve.storage.tables import open_table
 from mmretrieve.storage.writer import IndexWriter
 
 KERNELS = PlainKernels()

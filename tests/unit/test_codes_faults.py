@@ -22,9 +22,9 @@ from mmretrieve.storage.codes.policy import Limits
 from mmretrieve.storage.codes.reading import verify
 from mmretrieve.storage.codes.update import UNSTABLE_ROWS
 from mmretrieve.storage.folder import write_manifest
-from mmretrieve.storage.reader import open_table
 from mmretrieve.storage.records import VideoEntry
 from mmretrieve.storage.schema import schemas
+from mmretrieve.storage.tables import open_table
 from tests import codes_index as ci
 
 Damage = Callable[[Path], object]
