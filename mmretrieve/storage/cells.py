@@ -13,8 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmretrieve.datatypes import Modality, Passage
+from mmretrieve.storage.codes.cells import fetch_vectors
 from mmretrieve.storage.schema import passage_record
-from mmretrieve.storage.vectors import flat_vectors
 
 CACHE_TOKENS = 250_000
 """Tokens of cells seen last whose vectors and details stay in memory: a search that asks again for what
@@ -57,13 +57,17 @@ class CellStore:
     def vectors(
         self, rows: NDArray[np.uint64], modality: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float16], ...]:
-        """For each row ``(n_tokens, width)`` float16; ``modality`` ``(n_rows,)`` tells the width."""
+        """For each row ``(n_tokens, width)`` float16; ``modality`` ``(n_rows,)`` tells the width. Tokens
+        that are not finite are zeros.
+
+        Raises:
+            IndexFormatError: a row is not there, or its tokens are not so wide.
+        """
         width = dict(zip(rows.tolist(), (self._widths[m] for m in modality.tolist()), strict=True))
 
         def read(missing: list[int]) -> list[NDArray[np.float16]]:
-            column = self._take(missing, ["vectors"])["vectors"].combine_chunks()
-            found = flat_vectors(column)
-            return [found.row(i).reshape(-1, width[row]) for i, row in enumerate(missing)]
+            rows = np.array(missing, np.uint64)
+            return fetch_vectors(self._passages, rows, [width[row] for row in missing])
 
         return tuple(self._vectors.get(rows.tolist(), read))
 

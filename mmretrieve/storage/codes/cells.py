@@ -116,8 +116,8 @@ def read_rows(dataset: Any, rows: NDArray[np.uint64]) -> Iterator[tuple[slice, F
 
 def fetch_vectors(
     dataset: Any, rows: NDArray[np.uint64], widths: Sequence[int]
-) -> list[NDArray[np.float32]]:
-    """The tokens of cells as they were stored, ``(n_tokens, widths[i])`` float32 for row id
+) -> list[NDArray[np.float16]]:
+    """The tokens of cells as they were stored, ``(n_tokens, widths[i])`` float16 for row id
     ``rows[i]``; tokens that are not finite are zeros.
 
     Raises:
@@ -127,7 +127,7 @@ def fetch_vectors(
     for block, found in read_rows(dataset, rows):
         for i in range(block.stop - block.start):
             tokens = tokens_of([found.row(i)], widths[block.start + i])
-            out.append(usable(tokens)[0].astype(np.float32))
+            out.append(usable(tokens)[0])
     return out
 
 
