@@ -40,81 +40,95 @@ class Wanted:
     seed: int
 
 
+QueriesOption = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="QUERIES.jsonl",
+        help="Lines of {query_id, query, query_type, relevant, moments}, or a folder with "
+        "queries.jsonl; relevant names files, paths or ids of indexed videos.",
+    ),
+]
+KnownItemsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--known-items",
+        metavar="N",
+        min=1,
+        help="Instead of queries: N lines of the index itself, each hidden while it is asked.",
+    ),
+]
+ComparedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--compare",
+        metavar="NAME,...",
+        help=f"Ways of searching: all, or some of {', '.join(WAYS)}; differences are to the "
+        f"first.  [default: {Way.TOKEN_MAX}]",
+    ),
+]
+ProbeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--probe",
+        metavar="NAME,...",
+        help="Robustness probes, as drops against the clean run: all, or some of "
+        "missing_at_random, missing_not_at_random, content_dilution, modality_interference, "
+        "attribute_insertion, typos; with --layout also speech_noise, compressed_frames.",
+    ),
+]
+ImportanceOption = Annotated[
+    bool,
+    typer.Option("--importance", help="How much each modality matters; what one alone answers."),
+]
+MeasuresOption = Annotated[
+    str | None,
+    typer.Option(metavar="MEASURE,...", help="As nDCG@10,R@5,Success@5,P@5,RR,AP."),
+]
+QrelsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Instead of queries: judgements (TREC, BEIR)."),
+]
+RunOption = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="With --qrels: a TREC run; repeatable to compare."),
+]
+RunOutOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write the one run as a TREC file.")
+]
+QrelsOutOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write the judgements of the run with it.")
+]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Also write FILE.html with charts, or FILE.md."),
+]
+DepthOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=10_000, help="Videos to rank for a query.  [default: 100]"),
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of known items and probes.")]
+ChosenOption = Annotated[
+    EvalFormat, typer.Option("--format", help="auto: a table on a terminal, JSON in a pipe.")
+]
+
+
 def evaluate(
-    queries: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="QUERIES.jsonl",
-            help="Lines of {query_id, query, query_type, relevant, moments}, or a folder with "
-            "queries.jsonl; relevant names files, paths or ids of indexed videos.",
-        ),
-    ] = None,
+    queries: QueriesOption = None,
     index: IndexOption = None,
     layout: LayoutOption = None,
-    known_items: Annotated[
-        int | None,
-        typer.Option(
-            "--known-items",
-            metavar="N",
-            min=1,
-            help="Instead of queries: N lines of the index itself, each hidden while it is asked.",
-        ),
-    ] = None,
-    compared: Annotated[
-        str | None,
-        typer.Option(
-            "--compare",
-            metavar="NAME,...",
-            help=f"Ways of searching: all, or some of {', '.join(WAYS)}; differences are to the "
-            f"first.  [default: {Way.TOKEN_MAX}]",
-        ),
-    ] = None,
-    probe: Annotated[
-        str | None,
-        typer.Option(
-            "--probe",
-            metavar="NAME,...",
-            help="Robustness probes, as drops against the clean run: all, or some of "
-            "missing_at_random, missing_not_at_random, content_dilution, modality_interference, "
-            "attribute_insertion, typos; with --layout also speech_noise, compressed_frames.",
-        ),
-    ] = None,
-    importance: Annotated[
-        bool,
-        typer.Option(
-            "--importance", help="How much each modality matters; what one alone answers."
-        ),
-    ] = False,
-    measures: Annotated[
-        str | None,
-        typer.Option(metavar="MEASURE,...", help="As nDCG@10,R@5,Success@5,P@5,RR,AP."),
-    ] = None,
-    qrels: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Instead of queries: judgements (TREC, BEIR)."),
-    ] = None,
-    run: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="With --qrels: a TREC run; repeatable to compare."),
-    ] = None,
-    run_out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the one run as a TREC file.")
-    ] = None,
-    qrels_out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the judgements of the run with it.")
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Also write FILE.html with charts, or FILE.md."),
-    ] = None,
-    depth: Annotated[
-        int | None,
-        typer.Option(min=1, max=10_000, help="Videos to rank for a query.  [default: 100]"),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of known items and probes.")] = 0,
-    chosen: Annotated[
-        EvalFormat, typer.Option("--format", help="auto: a table on a terminal, JSON in a pipe.")
-    ] = EvalFormat.AUTO,
+    known_items: KnownItemsOption = None,
+    compared: ComparedOption = None,
+    probe: ProbeOption = None,
+    importance: ImportanceOption = False,
+    measures: MeasuresOption = None,
+    qrels: QrelsOption = None,
+    run: RunOption = None,
+    run_out: RunOutOption = None,
+    qrels_out: QrelsOutOption = None,
+    report: ReportOption = None,
+    depth: DepthOption = None,
+    seed: SeedOption = 0,
+    chosen: ChosenOption = EvalFormat.AUTO,
     verbose: VerboseOption = False,
 ) -> None:
     """Measure how well the index answers queries with known answers, or measure TREC runs.

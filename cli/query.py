@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,9 @@ from mmretrieve.cli.options import (
 from mmretrieve.cli.times import parse_time
 from mmretrieve.datatypes import Aggregation, ConfidenceLabel, Filter, GroupBy, SearchResult, Way
 from mmretrieve.errors import UsageError
+
+if TYPE_CHECKING:
+    from mmretrieve.scoring.aggregation import Scoring
 
 TextArgument = Annotated[list[str], typer.Argument(metavar="TEXT", help="What to look for.")]
 CountOption = Annotated[int, typer.Option("-k", min=1, help="How many hits.")]
@@ -93,13 +96,13 @@ def query(
     """Find the moments of videos that answer TEXT, and say why they do."""
     wanted = query_text(text)
     selection = _filter(modalities, where or [], video, (from_time, to_time), phrase)
-    _check_weights(aggregate, weight)
+    weighting = _weighting(aggregate, weight)
     from mmretrieve.engine import Engine
 
     with Engine.open(index) as engine:
-        if aggregate.value in list(Aggregation):
+        if weighting is not None:
             result = engine.search(
-                wanted, k=k, scoring=scoring(Aggregation(aggregate.value), weight),
+                wanted, k=k, scoring=weighting,
                 filter=selection, group_by=group_by, min_confidence=min_confidence,
             )  # fmt: skip
         else:
@@ -129,11 +132,15 @@ def write(result: SearchResult, index: str, chosen: Format, *, explain: bool) ->
         say(f"note: {note}")
 
 
-def _check_weights(way: Way, weights: list[str] | None) -> None:
-    if weights and way.value not in list(Aggregation):
+def _weighting(way: Way, weights: list[str] | None) -> Scoring | None:
+    """The scoring of an aggregation; None for the other ways, which weigh nothing."""
+    if way.value in list(Aggregation):
+        return scoring(Aggregation(way.value), weights)
+    if weights:
         raise UsageError(
             f"--weight goes with --aggregate {', '.join(Aggregation)}; {way} weighs nothing"
         )
+    return None
 
 
 def _filter(

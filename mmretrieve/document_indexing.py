@@ -13,7 +13,7 @@ from mmretrieve.document_ingest import DocumentIngestor
 from mmretrieve.documents import Document
 from mmretrieve.encoders.base import Encoder
 from mmretrieve.errors import InputError, UsageError
-from mmretrieve.indexing import Options
+from mmretrieve.indexing import IndexRun, Options
 from mmretrieve.reports import FileResult, IndexReport, Outcome, Progress
 from mmretrieve.storage.folder import Manifest
 from mmretrieve.storage.reader import Snapshot
@@ -34,6 +34,35 @@ class _Done:
     result: FileResult
     state: FileRecord
     entry: VideoEntry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The index that is written to, what makes its tokens, and what brings the rest up to date."""
+
+    folder: Path
+    manifest: Manifest
+    settings: Settings
+    encoder: Encoder
+    seal: Callable[[], Sequence[str]]
+
+
+def index_all(
+    parts: Parts,
+    given: Sequence[Path | Document],
+    options: Options,
+    on_progress: Callable[[Progress], None] | None,
+) -> IndexReport:
+    """Files first, then documents, as one run. See :meth:`mmretrieve.engine.Engine.index`."""
+    documents = [item for item in given if isinstance(item, Document)]
+    files = [Path(item) for item in given if not isinstance(item, Document)]
+    how = (parts.folder, parts.manifest, parts.settings, parts.encoder, options, parts.seal)
+    report = IndexReport((), 0, 0.0)
+    if files or not documents:
+        report = IndexRun(*how).run(files, on_progress)
+    if documents and not report.interrupted:
+        report = report.then(DocumentRun(*how).run(documents, on_progress))
+    return report
 
 
 class DocumentRun:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,6 @@ from mmretrieve.datatypes import (
     Hit,
     QueryTokens,
     SearchResult,
-    Way,
 )
 from mmretrieve.documents import CONTAINER, Document
 from mmretrieve.encoders.registry import load_encoder
@@ -36,22 +35,19 @@ from mmretrieve.storage.folder import (
 from mmretrieve.storage.nulls import read_nulls, write_nulls
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import VideoRecord
+from mmretrieve.whole_index import WholeIndex
 
 if TYPE_CHECKING:
-    from mmretrieve.indexing import Options
     from mmretrieve.kernels.base import Kernels
     from mmretrieve.scoring.aggregation import Scoring
     from mmretrieve.search.everything import Everything
-    from mmretrieve.search.pooling import Pooled
     from mmretrieve.search.searcher import Searcher
-    from mmretrieve.search.similarities import Similarities
-    from mmretrieve.search.ways import Rank
 
 
 DEVICE_VARIABLE = "MMRETRIEVE_DEVICE"
 
 
-class Engine:
+class Engine(WholeIndex):
     """Search over the videos of one index folder.
 
     >>> with Engine.create(Path("library.mmretrieve")) as engine:  # doctest: +SKIP
@@ -151,6 +147,7 @@ class Engine:
             IndexLockedError: another process is writing.
             SetupError: a model or an extra is missing.
         """
+        from mmretrieve.document_indexing import Parts, index_all
         from mmretrieve.indexing import Options
 
         options = Options(tuple(exclude), prune, retry_failed, force, dry_run)
@@ -158,30 +155,10 @@ class Engine:
         if not dry_run:
             write_manifest(self._folder, self._manifest)
         before = self._fresh().version
-        report = self._index(paths, options, on_progress)
+        parts = Parts(self._folder, self._manifest, self._settings, self._encoder, self._seal)
+        report = index_all(parts, paths, options, on_progress)
         if self._fresh().version != before:
             self._measure_chance()
-        return report
-
-    def _index(
-        self,
-        given: Sequence[Path | Document],
-        options: Options,
-        on_progress: Callable[[Progress], None] | None,
-    ) -> IndexReport:
-        from mmretrieve.document_indexing import DocumentRun
-        from mmretrieve.indexing import IndexRun
-
-        documents = [item for item in given if isinstance(item, Document)]
-        files = [Path(item) for item in given if not isinstance(item, Document)]
-        how = (
-            self._folder, self._manifest, self._settings, self._encoder, options, self._seal
-        )  # fmt: skip
-        report = IndexReport((), 0, 0.0)
-        if files or not documents:
-            report = IndexRun(*how).run(files, on_progress)
-        if documents and not report.interrupted:
-            report = report.then(DocumentRun(*how).run(documents, on_progress))
         return report
 
     def search(
@@ -208,80 +185,6 @@ class Engine:
         if not thumbnails:
             return result
         return replace(result, hits=tuple(self._with_picture(hit) for hit in result.hits))
-
-    def search_by(
-        self,
-        way: Way,
-        query: str,
-        *,
-        k: int = 10,
-        filter: Filter | None = None,
-        group_by: GroupBy = GroupBy.MOMENT,
-        min_confidence: ConfidenceLabel | None = None,
-    ) -> SearchResult:
-        """Search as :meth:`search`, in any :class:`Way`: the aggregations, or one of the baselines
-        that papers compare with, which look at all documents and give no evidence.
-
-        Raises:
-            UsageError: a query, filter or ``k`` that cannot be used.
-        """
-        from mmretrieve.search.ways import modality_of, scoring_of
-
-        wanted = filter or Filter()
-        scoring, only = scoring_of(way), modality_of(way)
-        if scoring is None:
-            tokens = self.encode_query(query)
-            return self._all().search(way, tokens, k, wanted, group_by, min_confidence)
-        if only is not None and only not in wanted.modalities:
-            raise UsageError(f"{way} alone, but the filter leaves {only} out: search in {only}")
-        wanted = replace(wanted, modalities=wanted.modalities if only is None else (only,))
-        return self.search(
-            query, k=k, scoring=scoring, filter=wanted, group_by=group_by,
-            min_confidence=min_confidence,
-        )  # fmt: skip
-
-    def encode_query(self, query: str) -> QueryTokens:
-        """The tokens of a query.
-
-        Raises:
-            UsageError: nothing in it can be searched for.
-        """
-        return self._encoder.query(query)
-
-    def similarities(
-        self, query: str, group_by: GroupBy = GroupBy.VIDEO, filter: Filter | None = None
-    ) -> Similarities:
-        """How similar a query is to *all* documents in every modality.
-
-        Raises:
-            UsageError: a query or filter that cannot be used.
-        """
-        return next(self.all_similarities([self.encode_query(query)], group_by, filter))
-
-    def all_similarities(
-        self,
-        queries: Sequence[QueryTokens],
-        group_by: GroupBy = GroupBy.VIDEO,
-        filter: Filter | None = None,
-    ) -> Iterator[Similarities]:
-        """:meth:`similarities` of many queries, several at a time.
-
-        Raises:
-            UsageError: a filter that cannot be used.
-        """
-        return self._all().similarities(queries, group_by, filter or Filter())
-
-    def pooled(self, group_by: GroupBy = GroupBy.VIDEO) -> Pooled:
-        """One vector a document and modality, in the order of :meth:`similarities`."""
-        return self._all().ways.pooled(group_by)
-
-    def ranking(self, way: Way, group_by: GroupBy = GroupBy.VIDEO) -> Rank:
-        """How a way ranks: a function from :meth:`similarities` to scores of all documents."""
-        return self._all().ways.rank(way, group_by)
-
-    def everything(self) -> Everything:
-        """All documents of the newest state, for comparisons."""
-        return self._all()
 
     def explain(
         self, query: str, video: str, *, at_s: float | None = None, scoring: Scoring | None = None
@@ -433,7 +336,9 @@ class Engine:
             if self._searcher is None:
                 self._check_encoder()
                 stored = read_nulls(self._folder, snapshot.version)
-                self._searcher = Searcher(snapshot, self._query, self._chosen_kernels(), stored)
+                self._searcher = Searcher(
+                    snapshot, self.encode_query, self._chosen_kernels(), stored
+                )
             return self._searcher
 
     def _chosen_kernels(self) -> Kernels:
@@ -452,14 +357,15 @@ class Engine:
         except CodesError as error:
             return (str(error),)
 
-    def _all(self) -> Everything:
+    def everything(self) -> Everything:
+        """All documents of the newest state; see :class:`WholeIndex`."""
         from mmretrieve.search.everything import Everything
 
         with self._lock:
             snapshot = self._fresh()
             if self._everything is None:
                 self._check_encoder()
-                self._everything = Everything(snapshot, self._query)
+                self._everything = Everything(snapshot, self.encode_query)
             return self._everything
 
     def _measure_chance(self) -> None:
@@ -469,8 +375,13 @@ class Engine:
         if self._opened().videos:
             write_nulls(self._folder, self._opened().version, searcher.nulls())
 
-    def _query(self, text: str) -> QueryTokens:
-        return self._encoder.query(text)
+    def encode_query(self, query: str) -> QueryTokens:
+        """The tokens of a query.
+
+        Raises:
+            UsageError: nothing in it can be searched for.
+        """
+        return self._encoder.query(query)
 
     def _check_encoder(self) -> None:
         used, here = self._manifest.encoders, dict(self._encoder.fingerprints())
