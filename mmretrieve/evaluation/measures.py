@@ -3,6 +3,10 @@
 Documents are ordered by score; ties, also those of single precision, are broken by document id, the
 later one first. A query that the run leaves out scores 0, and so does one without any relevant
 document; a query that was not judged is ignored. These are the rules of ``trec_eval -c``.
+
+Every test run compares them with ``pytrec_eval`` and ``ir-measures``. Those are not used here: they
+would bring SciPy to every installation, and ``ir-measures`` 0.4 takes ``RR@k`` from a provider that
+breaks ties in another way than its ``RR``.
 """
 
 from __future__ import annotations
