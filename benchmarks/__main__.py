@@ -47,6 +47,13 @@ def _soak(given: argparse.Namespace) -> int:
     return soak.run(given.operations, given.seed)
 
 
+def _growth(given: argparse.Namespace) -> int:
+    from benchmarks import growth
+
+    growth.run(_existing(given.data), given.cache.absolute())
+    return 0
+
+
 def _kernels(_: argparse.Namespace) -> int:
     from benchmarks import kernels
 
@@ -94,6 +101,7 @@ _COMMANDS = {
     "latency": _latency,
     "search": _search,
     "soak": _soak,
+    "growth": _growth,
     "kernels": _kernels,
     "crash": _crash,
 }
@@ -143,6 +151,9 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument(
         "--seconds", type=float, default=20, help="to time each engine beyond one round of queries"
     )
+    growth = commands.add_parser("growth", help="search time against tokens, up to 1e8")
+    _add_data(growth)
+    growth.add_argument("--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"))
     commands.add_parser("kernels", help="speed of the compiled kernels against NumPy")
 
     crash = commands.add_parser("crash", help="kill -9 while indexing, then compare")

@@ -78,6 +78,11 @@ class Engine:
         exact = folder / "exact"
         self._exact = self._opened(exact) if exact.is_dir() else None
 
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is searched by default."""
+        return self._default
+
     def dials(self) -> Sequence[Dial]:
         found = [
             Dial("fastest", {_AFTER_CENTROIDS: 48, _N_EXACT: 12}),
