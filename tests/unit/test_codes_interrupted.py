@@ -19,7 +19,6 @@ from mmretrieve.errors import CodesError
 from mmretrieve.storage.codes import catalogue as catalogues
 from mmretrieve.storage.codes import files, reading
 from mmretrieve.storage.codes.policy import Limits
-from mmretrieve.storage.codes.reading import CodeSet
 from mmretrieve.storage.codes.update import rebuild, update
 from mmretrieve.storage.records import VideoEntry
 from tests import codes_index as ci
@@ -162,8 +161,9 @@ def test_a_reader_that_comes_late_looks_again(
 
 
 def test_what_is_mapped_stays_when_its_files_go(
-    tmp_path: Path, entries: list[VideoEntry], limits: Limits
+    tmp_path: Path, entries: list[VideoEntry], limits: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(files, "_READ_BYTES", 0)
     old = ci.opened(tmp_path)
     patient = replace(limits, grace_s=1000)
     rebuild(tmp_path, ci.ONE_WIDTH, ci.KERNELS, patient)
@@ -180,13 +180,16 @@ def test_what_is_mapped_stays_when_its_files_go(
 def test_readers_see_whole_states_while_a_writer_works(
     tmp_path: Path, entries: list[VideoEntry], limits: Limits
 ) -> None:
-    seen: list[CodeSet] = []
+    first, last = ci.opened(tmp_path), ci.opened(tmp_path)
+    seen: list[tuple[frozenset[str], tuple[str, ...], str]] = []
     done = threading.Event()
     live = ci.live(tmp_path)
 
     def read() -> None:
+        nonlocal last
         while not done.is_set():
-            seen.append(reading.open_codes(tmp_path, ci.ONE_WIDTH, live))
+            last = reading.open_codes(tmp_path, ci.ONE_WIDTH, live)
+            seen.append((last.uncovered, last.notes, last.segments[0].name))
 
     reader = threading.Thread(target=read)
     reader.start()
@@ -195,6 +198,20 @@ def test_readers_see_whole_states_while_a_writer_works(
     done.set()
     reader.join()
     assert len(seen) > 4
-    assert {(s.uncovered, s.notes) for s in seen} == {(frozenset(), ())}
-    assert len({s.segments[0].name for s in seen}) > 1
-    ci.assert_same(ci.contents(seen[0]), ci.expected(entries), 0.6)
+    assert {state[:2] for state in seen} == {(frozenset(), ())}
+    assert len({name for _, _, name in seen}) > 1
+    for codes in (first, last):
+        ci.assert_same(ci.contents(codes), ci.expected(entries), 0.6)
+
+
+def test_small_files_hold_no_descriptors(
+    tmp_path: Path, entries: list[VideoEntry], limits: Limits
+) -> None:
+    there = Path("/proc/self/fd")
+    if not there.exists():
+        pytest.skip("needs /proc")
+    ci.opened(tmp_path)
+    before = len(list(there.iterdir()))
+    held = [ci.opened(tmp_path) for _ in range(20)]
+    assert len(list(there.iterdir())) < before + 20
+    assert all(len(codes.segments) == 2 for codes in held)

@@ -14,6 +14,9 @@ from mmretrieve.errors import CodesError
 from mmretrieve.storage.codes.segment import Array
 
 _HASH_BYTES = 1 << 24
+_READ_BYTES = 1 << 20
+"""Smaller files are read: one that is mapped takes a file descriptor, of which a process has a thousand
+or so, for as long as its array lives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,7 @@ def sync_folder(path: Path) -> None:
 
 
 def map_arrays(codes: Path, folder: Folder, check_bytes: int) -> dict[str, Array]:
-    """The arrays of a folder, mapped read-only. Sizes are checked, and hashes of files up to
+    """The arrays of a folder, read-only; large ones are mapped. Sizes are checked, and hashes of files up to
     ``check_bytes``.
 
     Raises:
@@ -146,7 +149,11 @@ def _map(path: Path, entry: ArrayFile, check_bytes: int) -> Array:
         raise CodesError(f"{path} has {size} bytes, the catalogue says {entry.size_bytes}")
     if not size:
         return np.empty(entry.shape, entry.dtype)
-    mapped = np.asarray(np.memmap(path, entry.dtype, "r", shape=entry.shape))
+    if size < _READ_BYTES:
+        mapped = np.fromfile(path, entry.dtype).reshape(entry.shape)
+        mapped.flags.writeable = False
+    else:
+        mapped = np.asarray(np.memmap(path, entry.dtype, "r", shape=entry.shape))
     if size <= check_bytes and _hash(mapped) != entry.blake3:
         raise CodesError(f"{path} has other content than was written (wrong checksum)")
     return mapped
