@@ -194,9 +194,12 @@ def _moments(data: Path, cache: Path) -> Measured:
 def _with_failures(
     engine: Engine, name: str, about: str, asked: Asked, runs: Sequence[Run], results: Results
 ) -> Measured:
-    """The rival is the best other way that is not a variant of ours (another aggregation)."""
+    """The rival is the best other way that is no variant of ours: neither another aggregation nor,
+    where there is one modality, that modality alone."""
     column = MEASURES.index(MAIN)
-    ours = (Way.TOKEN_MAX.value, Way.MODALITY_MAX.value, Way.WEIGHTED.value)
+    ours = [Way.TOKEN_MAX.value, Way.MODALITY_MAX.value, Way.WEIGHTED.value]
+    present = [m.value for m in Modality if engine.info().n_tokens[m]]
+    ours += present if len(present) == 1 else []
     means = {
         row.tag: row.intervals[column].mean
         for row in results.comparison.rows

@@ -104,8 +104,9 @@ PLANNERS: Mapping[Probe, Planner] = {
 
 def insert_attributes(text: str, attributes: Sequence[str], seed: int) -> str:
     """One word of the answer's other content before every third word that means something, at least
-    one: cross-modal attribute insertion (Ramshetty et al., 2023, arXiv 2306.11065), whose attributes
-    are true of the picture and still mislead. Without attributes the text stays."""
+    one: cross-modal attribute insertion (Ramshetty et al., 2023, arXiv 2306.11065). The attributes are
+    true of the answer: where they mislead classifiers, a search that reads the modality that they come
+    from may gain by them. Without attributes the text stays."""
     known = set(_WORD.findall(text.casefold()))
     usable = sorted({w.casefold() for w in attributes} - known - FUNCTION_WORDS)
     usable = [w for w in usable if w.isalpha() and len(w) > 2]
