@@ -77,7 +77,7 @@ def test_residuals_bring_tokens_nearer() -> None:
 
 def test_copies_share_a_centroid() -> None:
     rows = unit_rows(np.random.default_rng(0), 10, 32)
-    made = trained(np.tile(rows, (100, 1)), 64)
+    made = trained(np.repeat(rows, 100, axis=0), 64)
     assert len(made.book.centroids) == 11
     assert made.similarity > 0.999
     two = trained(np.repeat(rows[:2], [10_000, 1], axis=0), 64)
