@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Self
 
 from mmretrieve.config import Settings
 from mmretrieve.datatypes import (
-    MODALITIES,
     ConfidenceLabel,
     Filter,
     GroupBy,
@@ -20,10 +19,11 @@ from mmretrieve.datatypes import (
     QueryTokens,
     SearchResult,
 )
-from mmretrieve.documents import CONTAINER, Document
+from mmretrieve.documents import Document
 from mmretrieve.encoders.registry import load_encoder
 from mmretrieve.errors import CodesError, IndexNotFoundError, PresetMismatchError, UsageError
-from mmretrieve.reports import Failure, IndexInfo, IndexReport, Progress, VideoInfo
+from mmretrieve.index_facts import index_info, new_manifest, video_info
+from mmretrieve.reports import IndexInfo, IndexReport, Progress, VideoInfo
 from mmretrieve.storage.folder import (
     Manifest,
     check_free,
@@ -89,7 +89,7 @@ class Engine(WholeIndex):
             manifest = read_manifest(folder)
         except IndexNotFoundError:
             check_free(folder)
-            return cls(folder, _manifest(settings or Settings()), device)
+            return cls(folder, new_manifest(settings or Settings()), device)
         if settings is not None and settings.preset != manifest.preset:
             raise PresetMismatchError(
                 f"{folder} was built with preset {manifest.preset!r}, asked for {settings.preset!r}: "
@@ -214,7 +214,7 @@ class Engine(WholeIndex):
     def videos(self) -> tuple[VideoInfo, ...]:
         """All videos of the index, ordered by path."""
         snapshot = self._fresh()
-        found = (_video_info(v, snapshot.paths[v.video_id]) for v in snapshot.videos)
+        found = (video_info(v, snapshot.paths[v.video_id]) for v in snapshot.videos)
         return tuple(sorted(found, key=lambda v: v.path))
 
     def remove(self, names: Sequence[str]) -> tuple[VideoInfo, ...]:
@@ -241,25 +241,11 @@ class Engine(WholeIndex):
         """
         records = {r.video_id: r for name in names for r in self._matching(name)}
         paths = self._opened().paths
-        return tuple(_video_info(record, paths[key]) for key, record in records.items())
+        return tuple(video_info(record, paths[key]) for key, record in records.items())
 
     def info(self) -> IndexInfo:
         """Counts, sizes and failures."""
-        snapshot = self._fresh()
-        return IndexInfo(
-            path=str(self._folder),
-            preset=self._manifest.preset,
-            format_version=self._manifest.format_version,
-            n_videos=len(snapshot.videos),
-            n_passages=snapshot.searchable.n_passages,
-            n_tokens={m: sum(v.n_tokens.get(m, 0) for v in snapshot.videos) for m in MODALITIES},
-            n_files=len(snapshot.files),
-            duration_s=sum(v.duration_s for v in snapshot.videos),
-            size_bytes=_sizes(self._folder),
-            encoders=self._manifest.encoders,
-            failures=tuple(Failure(f.path, f.error) for f in snapshot.files if f.error is not None),
-            search_path=snapshot.searchable.description,
-        )
+        return index_info(self._fresh())
 
     def verify(self) -> tuple[str, ...]:
         """Read all that searching scans and compare it with its checksums: what is wrong, if
@@ -342,9 +328,11 @@ class Engine(WholeIndex):
             return self._searcher
 
     def _chosen_kernels(self) -> Kernels:
+        from mmretrieve.kernels.choose import kernels_on
+
         with self._lock:
             if self._kernels is None:
-                self._kernels = _kernels(self._device)
+                self._kernels = kernels_on(self._device)
             return self._kernels
 
     def _seal(self) -> tuple[str, ...]:
@@ -415,48 +403,3 @@ class Engine(WholeIndex):
     def _with_picture(self, hit: Hit) -> Hit:
         start_s, end_s = hit.moment.best_s or 0.0, hit.moment.end_s
         return replace(hit, thumbnail=self.thumbnail(hit.video.video_id, start_s, end_s))
-
-
-def _kernels(device: str) -> Kernels:
-    if device == "cpu":
-        from mmretrieve.kernels.choose import kernels
-
-        return kernels()
-    from mmretrieve.kernels.torch_kernels import torch_kernels
-
-    return torch_kernels(device)
-
-
-def _manifest(settings: Settings) -> Manifest:
-    encoder = load_encoder(settings.preset)
-    return Manifest(
-        preset=settings.preset,
-        dim=encoder.dim,
-        encoders=dict(encoder.fingerprints()),
-        spaces={m.value: space for m, space in encoder.spaces.items()},
-        settings_toml=settings.to_toml(),
-        dims={s: width for s, width in encoder.dims.items() if width != encoder.dim},
-    )
-
-
-def _video_info(record: VideoRecord, path: str) -> VideoInfo:
-    return VideoInfo(
-        video_id=record.video_id,
-        path=path,
-        title=record.title,
-        duration_s=record.duration_s,
-        n_tokens=record.n_tokens,
-        sources=record.sources,
-        warnings=record.warnings,
-        indexed_at=record.indexed_at,
-        missing=record.probe.container != CONTAINER and not Path(path).exists(),
-    )
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    lance = folder / "lance"
-    tables = sorted(lance.iterdir()) if lance.is_dir() else []
-    return {
-        t.name.removesuffix(".lance"): sum(f.stat().st_size for f in t.rglob("*") if f.is_file())
-        for t in tables
-    }

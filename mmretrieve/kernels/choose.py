@@ -55,6 +55,20 @@ def kernels(level: str | None = None, threads: int | None = None) -> Kernels:
     return NativeKernels(extension, name, n)
 
 
+def kernels_on(device: str) -> Kernels:
+    """The kernels for a device: those of :func:`kernels` for ``cpu``, else PyTorch's.
+
+    Raises:
+        UsageError: another kind of device than ``cpu`` and ``cuda``.
+        SetupError: PyTorch is not installed, or does not see the device.
+    """
+    if device == "cpu":
+        return kernels()
+    from mmretrieve.kernels.torch_kernels import torch_kernels
+
+    return torch_kernels(device)
+
+
 def available() -> tuple[str, ...]:
     """The levels that run here, the best first; ``numpy`` always does."""
     extension = _extension()
