@@ -72,8 +72,9 @@ def train(
     held = tokens[: n_held or len(tokens)]
     chosen, similarity = kernels.assign(kernels.quantize(held), book)
     if not n_held:  # centroids fitted to a half tell how near other tokens come
-        other = fit.book(tokens[1::2], size)
-        _, similarity = kernels.assign(kernels.quantize(tokens[::2]), other)
+        mixed = np.random.default_rng(seed).permutation(tokens)
+        other = fit.book(mixed[1::2], size)
+        _, similarity = kernels.assign(kernels.quantize(mixed[::2]), other)
     residual = _padded(held, book) - _decoded(book, chosen)
     spread = residual.std(axis=0) if len(held) else np.zeros(book.values.shape[1])
     used = residual[:, spread > 0] / spread[spread > 0] if len(held) else residual
