@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmretrieve.kernels.plain import unpack
-from mmretrieve.storage.codes.codebook import FEWEST, Trained, book_size, encode, train
+from mmretrieve.storage.codes.codebook import FEWEST, Trained, book_size, train
 from tests.codes_index import KERNELS, unit_rows
 
 
@@ -58,7 +58,7 @@ def test_residuals_bring_tokens_nearer() -> None:
     book = trained(tokens[:5000], 64).book
     rest = tokens[5000:].astype(np.float16)
     centroid, _ = KERNELS.assign(KERNELS.quantize(rest), book.centroids)
-    residual = encode(rest, centroid, book)
+    residual = KERNELS.encode(rest, centroid, book)
     assert residual.shape == (1000, 13)
     near = book.centroids.values[centroid] * book.centroids.scales[centroid, None]
     left = np.zeros_like(near)

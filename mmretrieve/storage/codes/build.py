@@ -20,7 +20,6 @@ from mmretrieve.storage.codes.cells import (
     tokens_of,
     usable,
 )
-from mmretrieve.storage.codes.codebook import encode
 from mmretrieve.storage.codes.files import MemorySink, Sink
 from mmretrieve.storage.codes.segment import NO_BOOKS, Books, Segment, of_modality, segment_of
 from mmretrieve.storage.folder import Manifest
@@ -123,7 +122,7 @@ def _write_tokens(
             )
         centroid, similarity = source.kernels.assign(eight, book.centroids)
         sink.append(of_modality("centroid", name), centroid)
-        sink.append(of_modality("residual", name), encode(tokens, centroid, book))
+        sink.append(of_modality("residual", name), source.kernels.encode(tokens, centroid, book))
         seen = centroid > 0
         if watch is not None:
             seen &= np.repeat(watch[cells], found.count[cells])

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmretrieve.kernels.arrays import Bytes, Codebook, Floats, Tokens8
+from mmretrieve.kernels.arrays import Codebook, Floats, Tokens8
 from mmretrieve.kernels.base import Kernels
 
 FEWEST, MOST = 16, 1 << 16
@@ -80,18 +80,6 @@ def train(
     used = residual[:, spread > 0] / spread[spread > 0] if len(held) else residual
     found = Codebook(book, spread.astype(np.float32), _levels(used))
     return Trained(found, float(similarity.mean()) if len(similarity) else 0.0)
-
-
-def encode(vectors: NDArray[np.float16], centroid: NDArray[np.uint16], book: Codebook) -> Bytes:
-    """``(n, width / 4)`` uint8: two bits a dimension for what is left of ``(n, dim)`` tokens beside
-    their centroids (see :class:`mmretrieve.kernels.arrays.Codes`)."""
-    residual = _padded(vectors, book.centroids) - _decoded(book.centroids, centroid)
-    code = np.zeros(residual.shape, np.uint8)
-    for threshold in (book.levels[1:] + book.levels[:-1]) / 2:
-        np.add(code, residual > threshold * book.spread, out=code)
-    shifted = code.reshape(len(code), -1, 4) << np.array([0, 2, 4, 6], np.uint8)
-    packed: Bytes = np.bitwise_or.reduce(shifted, axis=2)
-    return packed
 
 
 @dataclass(frozen=True, slots=True)
