@@ -243,7 +243,7 @@ def unpack(residual: Bytes) -> Bytes:
     """``(n, width)`` numbers of levels from ``(n, width / 4)`` bytes."""
     shifts = np.array([0, 2, 4, 6], np.uint8)
     parts = (residual[:, :, None] >> shifts) & np.uint8(3)
-    return np.asarray(parts.reshape(len(residual), -1), np.uint8)
+    return np.asarray(parts.reshape(len(residual), 4 * residual.shape[1]), np.uint8)
 
 
 def _coded(codes: Codes, book: Codebook, sims: Floats, query: Tokens8) -> Range:

@@ -89,8 +89,8 @@ def test_rows_name_the_cells_of_the_table_also_after_a_compaction(tmp_path: Path
     rows = segment.row[[cell for _, cell in chosen]]
     found = fetch_vectors(open_table(tmp_path, "passages"), rows, [32] * len(rows))
     for (key, _), tokens in zip(chosen, found, strict=True):
-        assert tokens.dtype == np.float32
-        np.testing.assert_array_equal(tokens, wanted[key].astype(np.float32))
+        assert tokens.dtype == np.float16
+        np.testing.assert_array_equal(tokens, wanted[key].astype(np.float16))
 
 
 def test_a_row_that_is_gone_is_an_error(tmp_path: Path) -> None:
