@@ -102,6 +102,16 @@ def read_catalogue(codes: Path) -> Catalogue:
         raise CodesError(f"{path} is no catalogue of token codes ({error!r})") from error
 
 
+def state_of_codes(folder: Path) -> tuple[str, ...]:
+    """What differs whenever the catalogue of the index in ``folder`` was replaced; nothing where there is
+    none."""
+    try:
+        found = (folder / CODES / _FILE).stat()
+    except OSError:
+        return ()
+    return (f"{found.st_ino} {found.st_mtime_ns} {found.st_size}",)
+
+
 def write_catalogue(codes: Path, catalogue: Catalogue) -> None:
     """Replace the catalogue in one step. What it names must be on disk already."""
     data = {"format": FORMAT, **dataclasses.asdict(catalogue)}
