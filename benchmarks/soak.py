@@ -224,8 +224,8 @@ class _Reader:
         if rng.random() < 0.6:
             return Filter(), everything_kept
         digit = f"{int(rng.integers(16)):x}"
-        kept = [v.video_id.endswith(digit) for v in self._snapshot.videos]
-        return Filter(video_glob=f"*{digit}"), np.array(kept, bool)
+        kept = [digit in v.video_id for v in self._snapshot.videos]
+        return Filter(where=(("video_id~", digit),)), np.array(kept, bool)
 
 
 def _random_scoring(rng: np.random.Generator) -> Scoring:
