@@ -40,8 +40,8 @@ ENTRIES = (
 
 
 def find_peers(names: str) -> tuple[Entry, ...]:
-    """Entries but for the program and the baseline: ``all``, ``none``, or comma-separated words
-    that begin a name.
+    """Entries but for the program and the baseline: ``all``, ``none``, or comma-separated names, or words
+    that begin some.
 
     Raises:
         ValueError: no peer begins like that.
@@ -51,7 +51,9 @@ def find_peers(names: str) -> tuple[Entry, ...]:
         return peers if names == "all" else ()
     found: list[Entry] = []
     for wanted in names.split(","):
-        matching = [e for e in peers if e.name.lower().startswith(wanted.strip().lower())]
+        word = wanted.strip().lower()
+        exact = [e for e in peers if e.name.lower() == word]
+        matching = exact or [e for e in peers if e.name.lower().startswith(word)]
         if not matching:
             raise ValueError(f"no peer {wanted!r}: expected some of {[e.name for e in peers]}")
         found += [e for e in matching if e not in found]
