@@ -25,7 +25,7 @@ from mmretrieve.kernels.base import Numbers
 from mmretrieve.scoring.aggregation import Calibration, aggregate, evidence
 
 _BLOCK_TOKENS = 1 << 15
-_TINY = np.float32(1e-30)
+TINY = np.float32(1e-30)
 """Lengths below this are 0: their inverses would not be finite."""
 
 Range = Callable[[int, int], Floats]
@@ -40,7 +40,7 @@ class PlainKernels:
     def quantize(self, vectors: Vectors) -> Tokens8:
         rows = _finite(vectors)
         largest = np.abs(rows).max(axis=1, initial=0)
-        factor = np.divide(127, largest, out=np.zeros_like(largest), where=largest > _TINY)
+        factor = np.divide(127, largest, out=np.zeros_like(largest), where=largest > TINY)
         values = np.zeros((len(rows), -(-rows.shape[1] // 4) * 4), np.int8)
         values[:, : rows.shape[1]] = np.rint(rows * factor[:, None])
         return Tokens8(values, (largest / np.float32(127)).astype(np.float32))
@@ -236,7 +236,7 @@ def halfway(book: Codebook) -> Floats:
 def inverse_spread(book: Codebook) -> Floats:
     """``(width,)``; 0 where there is no spread, so that the level nearest to 0 is taken."""
     spread = np.asarray(book.spread, np.float32)
-    return np.divide(1, spread, out=np.zeros_like(spread), where=spread > _TINY)
+    return np.divide(1, spread, out=np.zeros_like(spread), where=spread > TINY)
 
 
 def unpack(residual: Bytes) -> Bytes:

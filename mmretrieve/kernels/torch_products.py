@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmretrieve.kernels.arrays import Bytes, Codebook, Codes, Floats, Tokens8
-from mmretrieve.kernels.plain import eight_bit_levels, unpack
+from mmretrieve.kernels.plain import TINY, eight_bit_levels, unpack
 from mmretrieve.kernels.torch_memory import DeviceArrays, Rows, upload
 
 _EXACT_WIDTH = 1024  # 1024 * 127 * 127 < 2^24: all such sums are integers that float32 can hold
@@ -34,7 +34,7 @@ def similarities(arrays: DeviceArrays, tokens: Tokens8, query: Tokens8) -> Sourc
 
     def of(rows: Rows) -> Tensor:
         values, scales = arrays.rows(tokens.values, rows), arrays.rows(tokens.scales, rows)
-        return columns.products(values).mul_(scales[:, None] * columns.scales)
+        return columns.products(values).mul_(scales[:, None]).mul_(columns.scales)
 
     return Source(of, token_bytes(tokens.values.shape[1], len(query)))
 
@@ -112,13 +112,19 @@ _BEFORE_2_9 = ("allow_tf32", False)
 
 
 def quantized(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """``(n, dim)`` int8 and ``(n,)`` scales, as ``Kernels.quantize`` gives them."""
+    """``(n, dim)`` int8 and ``(n,)`` scales, as ``Kernels.quantize`` gives them.
+
+    Raises:
+        ValueError: a value is not finite.
+    """
     rows = vectors.to(torch.float32)
+    if not torch.isfinite(rows).all():
+        raise ValueError("vectors: a value is not finite")
     largest = rows.abs().amax(1)
     # Tensors divided by tensors: with a number on one side PyTorch multiplies by an inverse, which
     # rounds otherwise than NumPy does.
     bound = torch.full_like(largest, 127)
-    factor = torch.where(largest > 0, bound / largest, 0)
+    factor = torch.where(largest > TINY, bound / largest, 0)
     return (rows * factor[:, None]).round_().to(torch.int8), largest / bound
 
 
