@@ -48,14 +48,15 @@ def coded_similarities(
     every_byte = levels[unpack(np.arange(256, dtype=np.uint8)[:, None])]
     fours = upload(every_byte.view(np.int32)[:, 0], arrays.device)
     columns, near = _Columns.of(query, arrays.device), upload(sims, arrays.device)
-    worth = columns.scales * float(scale)
+    worth = float(scale)
 
     def of(rows: Rows) -> Tensor:
         residual = arrays.rows(codes.residual, rows)
         found = fours.index_select(0, residual.flatten().to(torch.int32))
         values = found.view(torch.int8).view(len(residual), 4 * residual.shape[1])
         centroid = _unsigned(arrays.rows(codes.centroid, rows))
-        return columns.products(values).mul_(worth).add_(near.index_select(0, centroid))
+        products = columns.products(values).mul_(worth).mul_(columns.scales)
+        return products.add_(near.index_select(0, centroid))
 
     return Source(of, token_bytes(4 * codes.residual.shape[1], len(query)))
 
