@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -135,7 +137,12 @@ class Engine:
         }
 
     def add(self, block: Block) -> None:
-        """Written to the tables and read from there, as any reader would."""
+        """Written to the tables and read from there, as any reader would. The index that was built stays
+        as it is for the next run: what changes is a copy by hard links."""
+        changed = self._folder.with_name("changed")
+        shutil.rmtree(changed, ignore_errors=True)
+        shutil.copytree(self._folder, changed, copy_function=os.link)
+        self._folder = changed
         more = block.passage[np.searchsorted(block.video, np.unique(block.video))]
         self._first = {
             **self._first,
