@@ -89,7 +89,10 @@ class Engine:
         found = [
             Dial("fastest", {_AFTER_CENTROIDS: 48, _N_EXACT: 12}),
             Dial("faster", {_AFTER_CENTROIDS: 128, _N_EXACT: 20}),
-            Dial(DEFAULT_DIAL, {_AFTER_CENTROIDS: Limits().after_centroids, _N_EXACT: N_EXACT}),
+            Dial(
+                DEFAULT_DIAL,
+                {_AFTER_CENTROIDS: Limits().after_centroids, _N_EXACT: Limits().coded_exact},
+            ),
         ]
         coded = any(
             live.segment.kind is SegmentKind.CODED for live in self._default.searchable.segments
@@ -101,7 +104,10 @@ class Engine:
     def search(self, query: Array, k: int, dial: Dial, case: str) -> Numbers:
         wanted = _BY_NAME[case]
         snapshot = self._exact if dial.name == EXACT_DIAL and self._exact else self._default
-        limits = Limits(after_centroids=int(dial.values.get(_AFTER_CENTROIDS, 0)))
+        limits = Limits(
+            after_centroids=int(dial.values.get(_AFTER_CENTROIDS, 0)),
+            coded_exact=int(dial.values[_N_EXACT]),
+        )
         ranker = self._rankers(snapshot, limits)
         words = np.arange(len(query), dtype=np.int32)
         tokens = QueryTokens("", {_SPACE: query}, ("",) * len(query), words)
@@ -109,7 +115,7 @@ class Engine:
         scoring = masked(wanted.scoring, Filter(modalities=wanted.modalities))
         stages = ranker.stages(prepared, scoring, wanted.by_video)
         ranking = ranker.rank(
-            stages, self._selection(snapshot, wanted), max(k, int(dial.values[_N_EXACT]))
+            stages, self._selection(snapshot, wanted), max(k, self._n_exact(snapshot, dial))
         )
         best = ranking.order[:k]
         videos = [int(snapshot.videos[v].video_id, 16) for v in ranking.documents.video[best]]
@@ -159,6 +165,10 @@ class Engine:
         with IndexWriter(self._folder, self._manifest) as writer:
             writer.remove_videos([f"{video:032x}" for video in videos])
         self._default = self._opened(self._folder)
+
+    def _n_exact(self, snapshot: Snapshot, dial: Dial) -> int:
+        coded = any(one.segment.kind is SegmentKind.CODED for one in snapshot.searchable.segments)
+        return int(dial.values[_N_EXACT]) if coded else N_EXACT
 
     def _opened(self, folder: Path) -> Snapshot:
         snapshot = Snapshot(folder, self._manifest, lambda: self._kernels)

@@ -26,6 +26,7 @@ from mmretrieve.search.exact import Chosen, ExactCells, Rescorer
 from mmretrieve.search.prepared import PreparedQuery, TableCache, query_tables
 from mmretrieve.search.selection import Selection
 from mmretrieve.search.stages import Limits, Path, Stages
+from mmretrieve.storage.codes.segment import SegmentKind
 from mmretrieve.storage.reader import Snapshot
 
 
@@ -85,8 +86,12 @@ class Ranker:
         return Stages(self.kernels, self.limits, query, rule, tables)
 
     def rank(self, stages: Stages, selections: Sequence[Selection], n: int) -> Ranking:
-        """The best ``n`` documents of what ``selections`` (one a segment) let take part."""
+        """The best ``n`` documents, or more, of what ``selections`` (one a segment) let take part."""
         found, paths = [], []
+        if any(
+            live.segment.kind is SegmentKind.CODED for live in self.snapshot.searchable.segments
+        ):
+            n = max(n, self.limits.coded_exact)
         for live, selection in zip(self.snapshot.searchable.segments, selections, strict=True):
             if selection.n_videos:
                 mine = stages.candidates(live.segment, selection, n)

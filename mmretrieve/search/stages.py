@@ -36,10 +36,12 @@ class Limits:
     lists_share: float = 0.1
     """Lists serve when at least this share of a segment takes part."""
     after_lists: int = 4096
-    after_centroids: int = 512
+    after_centroids: int = 1024
     videos_after_centroids: int = 96
     list_share: float = 0.01
     """Of all tokens, those in lists that are followed."""
+    coded_exact: int = 64
+    """Documents scored exactly, at least, where some come from two-bit residuals."""
 
 
 @dataclass(frozen=True, slots=True)
