@@ -158,7 +158,7 @@ class ClamrEncoder:
             except WeightsError as error:
                 raise WeightsError(
                     f"preset 'clamr' has no weights here: hf download {HUB_ID}, or name a folder with "
-                    f"--weights ({error})"
+                    "--weights"
                 ) from error
         return find(self._settings.weights, self._settings.model)
 

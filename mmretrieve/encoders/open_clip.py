@@ -137,7 +137,7 @@ def _folder(open_clip: Any, settings: EncoderSettings) -> Path:
     except WeightsError as error:
         raise WeightsError(
             f"preset 'clip' has no weights here: hf download {weights}, or name a folder with "
-            f"--weights ({error})"
+            "--weights"
         ) from error
 
 
