@@ -214,7 +214,9 @@ class _Network:
 def _build(open_clip: Any, source: _Source) -> tuple[Any, Any]:
     """The network with random weights, and what prepares a picture for it. No tower fetches any."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # it would warn that the weights are random, as they are so far
+    logging.disable(
+        logging.WARNING
+    )  # it would warn that the weights are random, as they are so far
     try:
         model, _, prepare = open_clip.create_model_and_transforms(
             source.name,

@@ -13,7 +13,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mmretrieve.models.dialects import Backbone
 from mmretrieve.models.pictures import PatchShape, fitted
@@ -62,7 +62,7 @@ class Vision:
     width: int = 1280
     layers: int = 32
     inner: int = 3420
-    shape: PatchShape = PatchShape()
+    shape: PatchShape = field(default_factory=PatchShape)
 
     @property
     def n_parameters(self) -> int:
@@ -221,8 +221,11 @@ def training_bytes(model: Architecture, batch: int = 8, r: int = 128) -> float:
     n = estimate(model, LONGEST).n_tokens * batch
     adapter = model.n_lora_parameters(r) * (4 + 4 + 2)
     checkpoints = model.language.layers * n * model.language.width * 2
-    return weights_bytes(model, "nf4") + adapter + checkpoints + 3 * working_bytes(
-        model, LONGEST, batch
+    return (
+        weights_bytes(model, "nf4")
+        + adapter
+        + checkpoints
+        + 3 * working_bytes(model, LONGEST, batch)
     )
 
 
