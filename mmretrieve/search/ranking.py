@@ -97,11 +97,12 @@ class Ranker:
                 )
                 found.append(Found(Chosen(live, selection, mine.numbers), mine))
         pool = pool_of(found, limits.pool(n, stages.rule.by_video))
-        chosen, place = pool.slice(0, n + limits.spare)
+        step = n + (limits.spare if pool.coded.any() else limits.spare_uncoded)
+        chosen, place = pool.slice(0, step)
         paths = tuple(dict.fromkeys(one.candidates.path for one in found))
         ranking = self.exact(stages, chosen, paths)
         while not pool.settled(place, ranking.scores, n, limits.margin):
-            chosen, more = pool.slice(len(place), len(place) + n + limits.spare)
+            chosen, more = pool.slice(len(place), len(place) + step)
             ranking = joined(ranking, self.exact(stages, chosen, paths))
             place = np.concatenate([place, more])
         return ranking

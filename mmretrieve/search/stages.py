@@ -44,7 +44,9 @@ class Limits:
     videos: int = 48
     """Candidates that may be scored exactly, at least."""
     spare: int = 14
-    """Documents scored exactly at once, beside as many as are wanted."""
+    spare_uncoded: int = 4
+    """Documents scored exactly at once, beside as many as are wanted: where some candidates come from
+    two-bit residuals, and where none does."""
     margin: float = 2.5
     """Standard deviations of the error of codes by which the next candidate has to be behind."""
 
