@@ -47,13 +47,11 @@ def similarities(queries: TokenBatch, documents: TokenBatch) -> Similarities:
     for modality in range(N_MODALITIES):
         own = documents.mask & (documents.modality == modality)
         used = own.any(dim=0)
-        if not bool(used.any()):
-            shape = (len(queries.mask), len(own), queries.mask.shape[1])
-            columns.append(queries.vectors.new_full(shape, -math.inf))
-            continue
         products = torch.einsum("qad,nbd->qnab", queries.vectors, documents.vectors[:, used])
-        absent = ~own[:, used][None, :, None, :]
-        columns.append(products.masked_fill(absent, -math.inf).amax(dim=-1))
+        products = products.masked_fill(~own[:, used][None, :, None, :], -math.inf)
+        if products.shape[3] == 0:  # nobody has it: a column of nothing, so that gradients stay 0
+            products = torch.nn.functional.pad(products, (0, 1), value=-math.inf)
+        columns.append(products.amax(dim=3))
     return Similarities(torch.stack(columns, dim=2), queries.mask)
 
 
