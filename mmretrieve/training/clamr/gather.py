@@ -66,6 +66,11 @@ def total(tensor: Tensor) -> Tensor:
     return summed
 
 
+def gather_plain(tensor: Tensor) -> Tensor:
+    """Tensors of one shape, in the order of ranks, without gradient."""
+    return tensor if world_size() == 1 else _plain(tensor.contiguous())
+
+
 def gather_objects(mine: T) -> list[T]:
     """One object a process, small and made by this program."""
     if world_size() == 1:

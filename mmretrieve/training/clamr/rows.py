@@ -6,6 +6,8 @@ Read by the readers of the evaluation package: joined rows (``*.jsonl``), or the
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,6 +104,12 @@ def joint_document(example: Example) -> Document:
         raise InputError(f"{example.where}: video {video.doc_id!r}: {error}") from error
     texts = {m.value: _text(video, m) for m in content.TEXTS}
     return Document(frames=frames, **texts)
+
+
+def digest(examples: Sequence[Example]) -> str:
+    """Hex digits that change with the queries, their videos or their order."""
+    told = [[e.query_id, e.query, e.query_type, e.video_id] for e in examples]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
 def count_types(examples: Sequence[Example]) -> dict[str, int]:

@@ -68,7 +68,5 @@ class Schedule:
         linear decay towards 0 after the last one."""
         n_warm = round(self.settings.warmup * self.n_steps)
         if step < n_warm:
-            share = (step + 1) / n_warm
-        else:
-            share = (self.n_steps - step) / (self.n_steps - n_warm)
-        return self.settings.learning_rate * share
+            return self.settings.learning_rate * (step + 1) / n_warm
+        return self.settings.learning_rate * (self.n_steps - step) / (self.n_steps - n_warm)
