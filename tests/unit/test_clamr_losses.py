@@ -45,7 +45,7 @@ def plain_batches(draw: st.DrawFn) -> Plain:
 
     def vector() -> Vector:
         made = torch.randn(4, generator=generator, dtype=torch.float64)
-        return (made / made.norm()).tolist()
+        return [float(v) for v in made / made.norm()]
 
     ids = st.integers(NO_MODALITY, len(MODALITIES) - 1)
     queries = [[vector() for _ in range(draw(st.integers(1, 4)))] for _ in range(n)]

@@ -34,7 +34,7 @@ class Similarities:
     @property
     def present(self) -> Tensor:
         """``(n_documents, n_modalities)`` bool: which modalities a document has."""
-        return torch.isfinite(self.values[0, :, :, 0])
+        return self.values[0, :, :, 0] != -math.inf
 
 
 def similarities(queries: TokenBatch, documents: TokenBatch) -> Similarities:

@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,7 +90,7 @@ def losses_alone(
             scores = aggregate(found, how, only(found, modality))
             scores = scores.masked_fill(targets.also_right, -math.inf) / temperature
             positive = scores.gather(1, targets.label[:, None])[:, 0]
-            used = torch.isfinite(positive)
+            used = positive != -math.inf
             losses = scores.logsumexp(dim=1) - positive
             enough = found.present[:, modality].sum() >= LEAST_DOCUMENTS
             used = used & enough
@@ -144,11 +145,12 @@ def drop_modalities(
     keep = {m for m in present if not lost[m] or m == target}
     if not keep:
         keep = {next(int(m) for m in spared if m in present)} if present else set()
-    gone = {MODALITIES[m]: _NOTHING[MODALITIES[m]] for m in present if m not in keep}
+    gone: dict[str, Any] = {name: _NOTHING[name] for m in present
+                            if m not in keep and (name := MODALITIES[m])}  # fmt: skip
     return replace(document, **gone)
 
 
-_NOTHING: dict[str, tuple[()] | str | None] = {
+_NOTHING: dict[str, object] = {
     "frames": (),
     "speech": "",
     "ocr": "",

@@ -78,7 +78,7 @@ def contest(found: Similarities, targets: Targets, loss: Loss, how: Aggregation)
 
 def row_losses(scores: Contest, loss: Loss, temperature: float) -> Tensor:
     """``(n_used,)``: the loss of every query that has a positive score."""
-    used = torch.isfinite(scores.positive)
+    used = scores.positive != -math.inf  # what is not a number stays, and shows
     # Selected first: a row of nothing but -inf would have no gradient that is a number.
     positive = scores.positive[used] / temperature
     negatives = scores.negatives[used] / temperature

@@ -66,8 +66,8 @@ def _check_rank(model: Any, rank: int) -> None:
 
 
 def _checkpoint_gradients(model: Any) -> None:
-    backbone = getattr(model, "backbone", None)
-    if not hasattr(backbone, "gradient_checkpointing_enable"):
+    backbone: Any = getattr(model, "backbone", None)
+    if backbone is None or not hasattr(backbone, "gradient_checkpointing_enable"):
         raise UsageError("gradient_checkpointing = true: this model cannot do it, set it to false")
     backbone.gradient_checkpointing_enable({"use_reentrant": False})
     backbone.enable_input_require_grads()

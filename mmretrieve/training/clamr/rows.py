@@ -102,8 +102,12 @@ def joint_document(example: Example) -> Document:
         frames = tuple(picture.pixels() for picture in video.pictures)
     except InputError as error:
         raise InputError(f"{example.where}: video {video.doc_id!r}: {error}") from error
-    texts = {m.value: _text(video, m) for m in content.TEXTS}
-    return Document(frames=frames, **texts)
+    return Document(
+        frames=frames,
+        speech=_text(video, Modality.SPEECH),
+        ocr=_text(video, Modality.OCR),
+        metadata=_text(video, Modality.METADATA),
+    )
 
 
 def digest(examples: Sequence[Example]) -> str:

@@ -46,7 +46,7 @@ class LoraSettings:
     """Low-rank adaptation (arXiv 2106.09685); the defaults are CLaMR's."""
 
     rank: int = 128
-    alpha: float = 128.0
+    alpha: int = 128
     dropout: float = 0.1
 
 
@@ -166,7 +166,7 @@ def _bounds(s: TrainSettings) -> list[tuple[str, float, float, float]]:
         ("checkpoint_every", s.checkpoint_every, 0, inf),
         ("keep_checkpoints", s.keep_checkpoints, 1, inf),
         ("lora.rank", lora.rank, 1, inf),
-        ("lora.alpha", lora.alpha, _TINY, inf),
+        ("lora.alpha", lora.alpha, 1, inf),
         ("lora.dropout", lora.dropout, 0, 0.95),
         ("balance.gradient_modulation", b.gradient_modulation, 0, inf),
         ("balance.modality_dropout", b.modality_dropout, 0, 1),

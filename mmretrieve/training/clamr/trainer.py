@@ -83,7 +83,10 @@ class Trainer:
         self.on_record = on_record
         self.accelerator = _accelerator(settings, cpu)
         self.schedule = Schedule(
-            len(material.training), self.accelerator.num_processes, settings.optimiser, settings.seed
+            len(material.training),
+            self.accelerator.num_processes,
+            settings.optimiser,
+            settings.seed,
         )
         self.trained = prepare(model, settings)
         optimiser = settings.optimiser
@@ -178,9 +181,7 @@ class Trainer:
     def _save(self, step: int) -> None:
         accelerator = self.accelerator
         accelerator.wait_for_everyone()
-        checkpoint.write_random(
-            checkpoint.unfinished(self.output, step), accelerator.process_index
-        )
+        checkpoint.write_random(checkpoint.unfinished(self.output, step), accelerator.process_index)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             modulation, scaler = self.objective.modulation, accelerator.scaler
