@@ -1,5 +1,5 @@
-"""Thirty steps on the true architectures, with random weights and few of them: vision tower, audio
-tower's sibling, LoRA on every projection of the language model."""
+"""Thirty steps on the true architectures, with random weights and few of them: towers, joint turns,
+LoRA on every projection of the language model."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch", reason="needs PyTorch")
-for name in ("transformers", "peft", "accelerate"):
-    pytest.importorskip(name, reason=f"needs {name}")
+pytest.importorskip("transformers", reason="needs transformers")
+pytest.importorskip("peft", reason="needs peft")
+pytest.importorskip("accelerate", reason="needs accelerate")
 
 import numpy as np
 import torch
 from accelerate.state import AcceleratorState, PartialState
 
-from mmretrieve.documents import Document, Picture
 from mmretrieve.datatypes import Modality, Segment
+from mmretrieve.documents import Document, Picture
 from mmretrieve.models.dialects import Backbone
 from mmretrieve.models.protocol import MODALITIES
 from mmretrieve.training.clamr.rows import Example
@@ -86,9 +87,10 @@ def test_thirty_steps_learn(kind: Backbone, tmp_path: Path) -> None:
     outcome = trainer.run()
     assert outcome.before is not None
     assert outcome.after is not None
-    print(outcome.losses, outcome.before.record(), outcome.after.record())
-    assert sum(outcome.losses[-5:]) < 0.8 * sum(outcome.losses[:5])
-    assert outcome.after.modality.accuracy > outcome.before.modality.accuracy + 0.15
+    assert sum(outcome.losses[-5:]) < 0.6 * sum(outcome.losses[:5])
+    assert outcome.before.modality.accuracy < 0.5
+    assert outcome.after.modality.accuracy > 0.8
+    assert outcome.after.value("nDCG@10") > outcome.before.value("nDCG@10") + 0.1
     moved = {n for n, p in model.named_parameters() if n in start and not torch.equal(p, start[n])}
     assert moved == set()  # the backbone and the projection themselves stay
     assert all("lora_" in name for name in trainer.trained)

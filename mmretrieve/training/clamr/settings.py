@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -123,32 +124,53 @@ class TrainSettings:
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
-    def from_toml(cls, text: str, where: str = "settings") -> TrainSettings:
-        """Read settings; what is not named keeps its default.
+    def read(cls, path: Path | None = None, changes: Sequence[str] = ()) -> TrainSettings:
+        """The settings of a TOML file, with some of them changed (``["optimiser.epochs=5"]``); what is
+        not named keeps its default.
 
         Raises:
-            UsageError: not TOML, a name that is no setting, or a value of the wrong kind.
+            UsageError: not TOML, a name that is no setting, a value of the wrong kind or size.
         """
-        try:
-            data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"{where}: not valid TOML: {error}") from error
-        found = _read(cls, data, where)
+        data = _toml_file(path) if path is not None else {}
+        for change in changes:
+            _merge(data, _change(change))
+        found = _read(cls, data, str(path) if path is not None and not changes else "settings")
         assert isinstance(found, cls)
         return found
 
-    @classmethod
-    def from_file(cls, path: Path) -> TrainSettings:
-        """Read settings from a TOML file.
+    def to_json(self) -> str:
+        """For people and for the record of a run."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
 
-        Raises:
-            UsageError: it cannot be read; see :meth:`from_toml`.
-        """
+
+def _toml_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from error
+
+
+def _change(text: str) -> dict[str, Any]:
+    """``group.name=value`` as a table; a value that is no TOML is a text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise UsageError(f"--set {text!r}: expected NAME=VALUE, as optimiser.epochs=5")
+    for shown in (value.strip(), json.dumps(value.strip())):
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: cannot be read ({error})") from error
-        return cls.from_toml(text, str(path))
+            return tomllib.loads(f"{name} = {shown}")
+        except tomllib.TOMLDecodeError:
+            continue
+    raise UsageError(f"--set {text!r}: expected NAME=VALUE, as optimiser.epochs=5")
+
+
+def _merge(data: dict[str, Any], other: dict[str, Any]) -> None:
+    for name, value in other.items():
+        if isinstance(value, dict) and isinstance(data.get(name), dict):
+            _merge(data[name], value)
+        else:
+            data[name] = value
 
 
 _TINY = 1e-12

@@ -31,6 +31,7 @@ from mmretrieve.training.clamr.settings import Precision, TrainSettings
 from mmretrieve.training.clamr.validation import Validation, validate
 
 LOG_FILE = "log.jsonl"
+SETTINGS_FILE = "settings.json"
 Record = Mapping[str, Any]
 
 
@@ -205,6 +206,10 @@ class Trainer:
                 f"{self.output} holds a run already ({found.name}): resume it, or name a new folder"
             )
         self.output.mkdir(parents=True, exist_ok=True)
+        if self.accelerator.is_main_process:
+            (self.output / SETTINGS_FILE).write_text(
+                self.settings.to_json() + "\n", encoding="utf-8"
+            )
         torch.manual_seed(self.settings.seed + 1 + self.accelerator.process_index)
         return 0
 
