@@ -124,7 +124,9 @@ def _phrases(text: str, line: int) -> Iterator[_Phrase]:
         for first in range(len(run)):
             for last in range(first, min(first + _PHRASE_WORDS, len(run))):
                 words = tuple(m[0].casefold() for m in run[first : last + 1])
-                if max(map(len, words)) >= _SHORTEST and len(set(words)) == len(words):
+                # Names that a camera gives, as GX010115, mean nothing to anybody.
+                means = any(len(word) >= _SHORTEST and word.isalpha() for word in words)
+                if means and len(set(words)) == len(words):
                     span = text[run[first].start() : run[last].end()]
                     yield _Phrase(span, words, (line, run[first].start()))
 
