@@ -75,7 +75,8 @@ class ModelServer:
         shown = body["messages"][1]["content"]
         if isinstance(shown, list):
             return f"{len(shown) - 1} pictures"
-        return "Query: " + max(shown.split("<content>")[1].split("\n")[1:-1], key=len)
+        lines: list[str] = shown.split("<content>")[1].split("\n")[1:-1]
+        return "Query: " + max(lines, key=len)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ ROW = {
 }  # fmt: skip
 
 
-def write_rows(folder: Path, *rows: dict[str, object]) -> Path:
+def write_rows(folder: Path, *rows: Mapping[str, object]) -> Path:
     folder.mkdir(exist_ok=True)
     for i, colour in enumerate(("red", "blue")):
         Image.new("RGB", (6, 4), colour).save(folder / f"a{i}.png")
