@@ -115,7 +115,7 @@ def save_adapter(model: Clamr, folder: Path, base: str) -> None:
     peft = require("peft", "clamr")
     from safetensors.torch import save_file
 
-    state = peft.get_peft_model_state_dict(model)
+    state = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     outer = {
         _outer(key): value.detach().cpu().contiguous()
         for key, value in state.items()

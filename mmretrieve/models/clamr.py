@@ -43,12 +43,12 @@ class Clamr(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
     def encode_queries(self, texts: Sequence[str]) -> TokenBatch:
         """``(n_texts, t, dim)`` float32; no token carries a modality."""
-        return self([self.turns.query(text) for text in texts])
+        return self.forward([self.turns.query(text) for text in texts])
 
     def encode_documents(self, documents: Sequence[Document]) -> TokenBatch:
         """``(n_documents, t, dim)`` float32, in one run; see
         :func:`mmretrieve.models.batching.in_batches` for many."""
-        return self([self.turns.document(document) for document in documents])
+        return self.forward([self.turns.document(document) for document in documents])
 
     def forward(self, turns: Sequence[Turn]) -> TokenBatch:
         """Sequences filled up on the left to the longest, and their tokens.

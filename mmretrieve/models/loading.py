@@ -13,14 +13,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmretrieve.errors import UsageError, WeightsError
 from mmretrieve.models.adapters import base_of, has_adapter, load_adapter, save_adapter
 from mmretrieve.models.dialects import DIALECTS, Backbone
-from mmretrieve.models.extras import require
+from mmretrieve.models.extras import Precision, require
 from mmretrieve.models.folders import Lookup, cached, check_weights, read_json, resolve
 from mmretrieve.models.pictures import PatchShape
 from mmretrieve.models.turns import Limits, TurnBuilder
@@ -39,15 +38,6 @@ _KINDS = {
     "qwen2_5_omni": Backbone.QWEN_OMNI,
     "qwen2_5_omni_thinker": Backbone.QWEN_OMNI,
 }
-
-
-class Precision(StrEnum):
-    """How the backbone's weights are held. ``nf4``: four bits, computed in bfloat16."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    NF4 = "nf4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +89,8 @@ def load(
     if base_of(files.top) is not None:
         check_weights(files.top)
         load_adapter(model, files.top)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def save(model: Clamr, folder: Path, *, base: str | None = None) -> None:
@@ -123,8 +114,12 @@ def save(model: Clamr, folder: Path, *, base: str | None = None) -> None:
     if base is None:
         _save_backbone(model, folder / BACKBONE_FOLDER)
     model.turns.save_tokenizer(folder / "tokenizer.json")
-    data = {"format": 1, "backbone": model.kind.value, "dim": model.dim, "base": base}
-    data["limits"] = asdict(model.turns.limits)
+    data = {
+        "format": 1,
+        "backbone": model.kind.value,
+        "dim": model.dim,
+        "limits": asdict(model.turns.limits),
+    }
     (folder / SETTINGS_FILE).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
@@ -284,10 +279,7 @@ def _load_projection(model: Clamr, files: Files) -> None:
         if state:
             break
     else:
-        raise WeightsError(
-            f"no custom_text_proj in {files.top} or {files.backbone}: expected {PROJECTION_FILE}, or "
-            "the projection among the weights (a plain Qwen has none; name CLaMR's weights)"
-        )
+        raise _no_projection(files)
     try:
         model.custom_text_proj.load_state_dict(state)
     except RuntimeError as error:
@@ -297,17 +289,53 @@ def _load_projection(model: Clamr, files: Files) -> None:
         ) from error
 
 
+def dim_of(files: Files) -> int:
+    """Width of a token, without reading the weights.
+
+    Raises:
+        WeightsError: there is no projection.
+    """
+    from safetensors import safe_open
+
+    for folder in (files.top, files.backbone):
+        for path, key in _projection_keys(folder):
+            if key.endswith("weight"):
+                with safe_open(path, "np") as file:
+                    return int(file.get_slice(key).get_shape()[0])
+    raise _no_projection(files)
+
+
+def _no_projection(files: Files) -> WeightsError:
+    return WeightsError(
+        f"no custom_text_proj in {files.top} or {files.backbone}: expected {PROJECTION_FILE}, or "
+        "the projection among the weights (a plain Qwen has none; name CLaMR's weights)"
+    )
+
+
+def _projection_keys(folder: Path) -> Iterator[tuple[Path, str]]:
+    """File and key of the parts of the projection, whatever stands before its name."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, "np") as file:
+                keys = list(file.keys())
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"{path} cannot be read ({error}): fetch it again") from error
+        for key in keys:
+            name = key.rpartition(".")[2]
+            if path.name == PROJECTION_FILE or key.endswith(_PROJECTION + name):
+                yield path, key
+
+
 def _projection(folder: Path) -> dict[str, Tensor]:
-    """The projection among all safetensors of a folder, whatever stands before its name."""
+    """The projection among all safetensors of a folder."""
     from safetensors import safe_open
 
     state: dict[str, Tensor] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path, key in _projection_keys(folder):
         with safe_open(path, "pt") as file:
-            for key in file.keys():  # noqa: SIM118  # no mapping
-                name = key.rpartition(".")[2]
-                if path.name == PROJECTION_FILE or key.endswith(_PROJECTION + name):
-                    state[name] = file.get_tensor(key)
+            state[key.rpartition(".")[2]] = file.get_tensor(key)
     return state
 
 

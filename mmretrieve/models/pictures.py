@@ -70,7 +70,7 @@ def fitted(height: int, width: int, shape: PatchShape, max_pixels: int) -> tuple
 
 def shrunk(image: NDArray[np.uint8], shape: PatchShape, max_pixels: int) -> NDArray[np.uint8]:
     """A picture at the size that :func:`patches` gives it; doing so twice changes nothing."""
-    return resized(image, fitted(*image.shape[:2], shape, max_pixels))
+    return resized(image, fitted(image.shape[0], image.shape[1], shape, max_pixels))
 
 
 def resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -116,7 +116,7 @@ def spread(n: int, most: int) -> list[int]:
 
 def patches(images: Sequence[NDArray[np.uint8]], shape: PatchShape, max_pixels: int) -> Patches:
     """The frames of one document, all at the size that fits the first of them."""
-    height, width = fitted(*images[0].shape[:2], shape, max_pixels)
+    height, width = fitted(images[0].shape[0], images[0].shape[1], shape, max_pixels)
     frames = np.stack([resized(image, (height, width)) for image in images])
     lacking = -len(frames) % shape.temporal
     frames = np.concatenate([frames, np.repeat(frames[-1:], lacking, axis=0)])

@@ -175,6 +175,10 @@ class TurnBuilder:
         draft.add([self.mark(self.dialect.augmentation)] * limits.n_augmentation)
         return draft.turn()
 
+    def n_query_tokens(self, text: str) -> int:
+        """Tokens that a query would have if it were not cut."""
+        return len(self._ids(QUERY_PREFIX + text)) + self.limits.n_augmentation
+
     def document(self, document: Document) -> Turn:
         """The chat turn of a document.
 
@@ -226,8 +230,7 @@ class TurnBuilder:
 
     def _text(self, prefix: str, text: str, room: int) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids of ``prefix + text`` and their characters of ``text``, at most ``room``."""
-        sound = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate is no text
-        encoding = self._tokenizer.encode(prefix + sound, add_special_tokens=False)
+        encoding = self._tokenizer.encode(prefix + _sound(text), add_special_tokens=False)
         start = len(prefix)
         spans = [(max(a - start, 0), max(b - start, 0)) for a, b in encoding.offsets]
         return encoding.ids[: max(room, 0)], spans[: max(room, 0)]
@@ -238,9 +241,14 @@ class TurnBuilder:
         return [self.mark(d.turn_open), *ids, self.mark(d.turn_close), *self._ids("\n")]
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._tokenizer.encode(_sound(text), add_special_tokens=False).ids
         return ids
 
     def save_tokenizer(self, path: Path) -> None:
         """Write the tokenizer as it was read."""
         self._tokenizer.save(str(path))
+
+
+def _sound(text: str) -> str:
+    """A lone surrogate is no text: it becomes a question mark, and offsets stay as they are."""
+    return text.encode("utf-8", "replace").decode("utf-8")
