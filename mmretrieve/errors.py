@@ -8,7 +8,6 @@
     │   ├── MissingExtraError     an optional package is not installed
     │   ├── WeightsError          model weights are absent or altered
     │   ├── EndpointError         a model server cannot be used
-
     │   ├── EncoderPluginError    an encoder of another package cannot be used
     │   └── IndexFolderError      the index folder cannot be used
     │       ├── IndexNotFoundError

@@ -111,6 +111,23 @@ def test_from_a_plain_backbone_to_a_model(rows: Path, tmp_path: Path) -> None:
     assert torch.equal(same, after)
 
 
+def test_the_projection_alone(rows: Path, tmp_path: Path) -> None:
+    start = plain_backbone(tmp_path / "qwen", Backbone.QWEN_VL)
+    output = tmp_path / "run"
+    done = run(str(rows), "--model", str(start), "-o", str(output), "--set", "mode=head", steps=2)
+    assert done.exit_code == 0, done.output
+    trained = load(str(output / "model"))
+    untrained = load(str(output / "start"), backbone=str(start))
+    moved = {
+        name
+        for (name, one), (_, other) in zip(
+            trained.named_parameters(), untrained.named_parameters(), strict=True
+        )
+        if not torch.equal(one, other)
+    }
+    assert moved == {"custom_text_proj.weight", "custom_text_proj.bias"}
+
+
 def test_resuming_the_true_architecture_is_exact(rows: Path, tmp_path: Path) -> None:
     start = tiny_models.write_clamr(tmp_path / "omni", Backbone.QWEN_OMNI, lora=False)
     weights = []

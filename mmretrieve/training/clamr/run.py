@@ -26,6 +26,7 @@ from mmretrieve.training.clamr.settings import TrainSettings
 from mmretrieve.training.clamr.start import Source, find_source
 
 if TYPE_CHECKING:
+    from mmretrieve.models.clamr import Clamr
     from mmretrieve.training.clamr.trainer import Outcome, Record
 
 MODEL_FOLDER = "model"
@@ -89,10 +90,9 @@ def train(
     Raises:
         MmretrieveError: see :class:`~mmretrieve.training.clamr.trainer.Trainer`.
     """
-    from mmretrieve.models.extras import require
+    from mmretrieve.models.extras import Precision, require
 
     require("torch", "clamr")
-    from mmretrieve.models.loading import Precision, save
     from mmretrieve.training.clamr.start import load_source
     from mmretrieve.training.clamr.trainer import Material, Trainer
 
@@ -115,8 +115,19 @@ def train(
     )
     outcome = trainer.run(resume=resume)
     if trainer.accelerator.is_main_process:
-        save(model, wanted.output / MODEL_FOLDER, base=prepared.source.base)
+        _save(model, wanted.output / MODEL_FOLDER, prepared.source)
     return outcome
+
+
+def _save(model: Clamr, folder: Path, source: Source) -> None:
+    """The result without a copy of its backbone: an adapter names it, a projection alone has a link."""
+    from mmretrieve.models.adapters import has_adapter
+    from mmretrieve.models.loading import BACKBONE_FOLDER, save
+
+    save(model, folder, base=source.base)
+    link = folder / BACKBONE_FOLDER
+    if not has_adapter(model) and not link.exists():
+        link.symlink_to(source.files.backbone.resolve(), target_is_directory=True)
 
 
 def _device() -> str:
