@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.result import ROOT
 
@@ -67,6 +68,14 @@ def _crash(given: argparse.Namespace) -> int:
     return crash.run(given.folder, given.times, given.seed)
 
 
+def _balance(given: argparse.Namespace) -> int:
+    from benchmarks import balance
+
+    only = [name for name in given.only.split(";") if name]
+    balance.run(_existing(given.data), given.cache, only, given.seeds)
+    return 0
+
+
 def _videos(given: argparse.Namespace) -> int:
     from benchmarks import videos
 
@@ -104,6 +113,7 @@ _COMMANDS = {
     "growth": _growth,
     "kernels": _kernels,
     "crash": _crash,
+    "balance": _balance,
 }
 
 
@@ -156,11 +166,22 @@ def _parser() -> argparse.ArgumentParser:
     growth.add_argument("--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"))
     commands.add_parser("kernels", help="speed of the compiled kernels against NumPy")
 
+    _add_balance(commands)
     crash = commands.add_parser("crash", help="kill -9 while indexing, then compare")
     crash.add_argument("folder", type=Path, nargs="?", help="videos; default: the demo clips")
     crash.add_argument("--times", type=int, default=10, metavar="N")
     crash.add_argument("--seed", type=int, default=0)
     return parser
+
+
+def _add_balance(commands: Any) -> None:
+    balance = commands.add_parser("balance", help="losses and balance options of training")
+    _add_data(balance)
+    balance.add_argument(
+        "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"), help="keeps tokens"
+    )
+    balance.add_argument("--only", default="", metavar="NAME;...", help="some of the arms")
+    balance.add_argument("--seeds", type=int, default=2, metavar="N")
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
