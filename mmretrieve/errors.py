@@ -15,7 +15,11 @@
     │       └── CodesError            token codes cannot be written
     └── InputError            one input file                        recorded, the run goes on
         ├── MediaError            cannot be opened or decoded
-        └── SidecarError          a file beside the video cannot be read
+        ├── SidecarError          a file beside the video cannot be read
+        └── WorkerError           the process that read it did not end well
+            ├── TimeLimitError        it took too long
+            ├── MemoryLimitError      it took too much memory
+            └── WorkerCrashError      it died, or sent what cannot be
 """
 
 from __future__ import annotations
@@ -75,3 +79,19 @@ class MediaError(InputError):
 
 class SidecarError(InputError):
     """A file beside a video (subtitles, info.json) cannot be read."""
+
+
+class WorkerError(InputError):
+    """The process that read a file was stopped or died; another try may fare better."""
+
+
+class TimeLimitError(WorkerError):
+    """Reading a file took longer than it may."""
+
+
+class MemoryLimitError(WorkerError):
+    """Reading a file took more memory than it may."""
+
+
+class WorkerCrashError(WorkerError):
+    """The process that read a file died, or sent what cannot be."""

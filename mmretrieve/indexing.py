@@ -190,6 +190,7 @@ class IndexRun:
         """Results in the order in which they are ready, with at most ``jobs`` + 1 files under way
         so that what waits to be committed stays small."""
         ingestor = Ingestor(self._settings, self._encoder)
+        ingestor.warm_up(len(todo))
         pool = ThreadPoolExecutor(self._settings.jobs, thread_name_prefix="video")
         indexed = {
             v.video_id for v in snapshot.videos if v.settings_key == self._settings.content_key
@@ -212,8 +213,10 @@ class IndexRun:
                 for future in ready:
                     yield future.result()
         finally:
+            for future in pending:
+                future.cancel()
+            ingestor.close()  # first, so that nobody waits for what is under way
             pool.shutdown(wait=True, cancel_futures=True)
-            ingestor.close()
 
     def _one(
         self,

@@ -7,11 +7,11 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,17 +27,18 @@ from mmretrieve.datatypes import (
     TokenEmbeddings,
 )
 from mmretrieve.encoders.base import Encoder
-from mmretrieve.errors import InputError, MediaError
-from mmretrieve.indexers.media import probe as probe_media
-from mmretrieve.indexers.metadata import VideoMetadata, read_metadata
-from mmretrieve.indexers.ocr import OcrReader
-from mmretrieve.indexers.sidecars import Sidecars, find_sidecars
-from mmretrieve.indexers.speech import SpeechReader, SpeechTrack
-from mmretrieve.indexers.visual import VisualPassage, iter_visual
+from mmretrieve.indexers.metadata import VideoMetadata
+from mmretrieve.indexers.reading import Reader, Reading
+from mmretrieve.indexers.speech import SpeechTrack
 from mmretrieve.indexers.windows import Window, distribute, extend
+from mmretrieve.isolation.pool import IsolatedReader
 from mmretrieve.reports import Stage
 from mmretrieve.storage.records import Thumbnail, VideoEntry, VideoRecord
 
+if TYPE_CHECKING:
+    from mmretrieve.indexers.visual import VisualPassage
+
+OCR_SOURCE = "rapidocr"
 THUMBNAIL_PX = 240
 _JPEG_QUALITY = 70
 _TOLD_WARNINGS = 20
@@ -79,18 +80,24 @@ class _Seen:
 
 
 class Ingestor:
-    """Reads and embeds videos; one for a run, shared by its worker threads."""
+    """Reads and embeds videos; one for a run, shared by its worker threads.
 
-    def __init__(self, settings: Settings, encoder: Encoder) -> None:
+    Files are read by ``reader``, by default in processes of their own with bounds of time and memory;
+    what comes out of it is embedded here.
+    """
+
+    def __init__(self, settings: Settings, encoder: Encoder, reader: Reader | None = None) -> None:
         self._settings = settings
         self._encoder = encoder
-        self._speech = SpeechReader(settings.speech, threads=1)
-        self._ocr = OcrReader(threads=1, settings=settings.ocr) if settings.ocr.enabled else None
-        self._listeners = ThreadPoolExecutor(settings.jobs, thread_name_prefix="speech")
+        self._reader = reader if reader is not None else IsolatedReader(settings)
+
+    def warm_up(self, n_files: int) -> None:
+        """Get ready for so many files, in the background."""
+        self._reader.warm_up(min(n_files, self._settings.jobs))
 
     def close(self) -> None:
-        """Stop the threads that listen."""
-        self._listeners.shutdown(cancel_futures=True)
+        """End what is under way: threads inside :meth:`ingest` come back with an error at once."""
+        self._reader.close()
 
     def ingest(
         self, path: Path, video_id: str, on_time: Callable[[float], None] | None = None
@@ -99,63 +106,18 @@ class Ingestor:
         second of the video that has been reached.
 
         Raises:
-            InputError: nothing in the file can be decoded.
+            InputError: nothing in the file can be decoded, or reading it went over a bound.
             SetupError: a model or an extra is missing; no other file would fare better.
         """
-        clock, warnings = _Clock(), _Warnings()
-        probe = probe_media(path)
-        sidecars = find_sidecars(path, self._settings.speech.language)
-        metadata = read_metadata(path, probe, sidecars, warnings.add)
-        heard = self._listeners.submit(self._listen, path, probe, sidecars, warnings.add)
-        try:
-            seen = self._watch(path, probe, clock, warnings.add, on_time)
-        except MediaError as error:
-            if not _has_speech(heard):
-                raise
-            warnings.add(f"pictures cannot be decoded, indexed by its sound: {error}")
-            seen = ()
-        except BaseException:
-            heard.cancel()
-            raise
-        track, clock.seconds[Stage.SPEECH] = heard.result()
-        parts = tuple(self._parts(seen, track, metadata, clock))
-        video = self._record(path, video_id, probe, metadata, track, parts, warnings.all())
+        clock = _Clock()
+        watcher = _Watcher(self._look, clock, on_time)
+        reading = self._reader.read(path, watcher)
+        clock.seconds.update(reading.seconds)
+        seen = tuple(watcher.passages)
+        parts = tuple(self._parts(seen, reading.track, reading.metadata, clock))
+        video = self._record(path, video_id, reading, parts, watcher.warnings.all())
         thumbnails = tuple(t for s in seen for t in s.thumbnails)
         return Ingested(VideoEntry(video, parts, thumbnails), clock.seconds)
-
-    def _listen(
-        self, path: Path, probe: Probe, sidecars: Sidecars, warn: Callable[[str], None]
-    ) -> tuple[SpeechTrack, float]:
-        start = time.perf_counter()
-        try:
-            track = self._speech.read(path, probe, sidecars, warn)
-        except InputError as error:
-            warn(f"speech left out: {error}")
-            track = SpeechTrack()
-        return track, time.perf_counter() - start
-
-    def _watch(
-        self,
-        path: Path,
-        probe: Probe,
-        clock: _Clock,
-        warn: Callable[[str], None],
-        on_time: Callable[[float], None] | None,
-    ) -> tuple[_Seen, ...]:
-        settings = self._settings
-        if not probe.has_video or not settings.visual.enabled:
-            return ()
-        passages = iter_visual(path, probe, settings.visual, settings.passages, self._ocr, warn)
-        seen: list[_Seen] = []
-        while True:
-            with clock.time(Stage.VISUAL):
-                passage = next(passages, None)
-            if passage is None:
-                return tuple(seen)
-            with clock.time(Stage.FRAMES):
-                seen.append(self._look(passage))
-            if on_time is not None:
-                on_time(passage.end_s)
 
     def _look(self, passage: VisualPassage) -> _Seen:
         regions, tokens = self._encoder.frames(passage.keyframes)
@@ -187,7 +149,7 @@ class Ingestor:
             with clock.time(Stage.TEXT):
                 tokens = self._encoder.texts(texts)
             for modality, source in (
-                (Modality.OCR, OcrReader.name),
+                (Modality.OCR, OCR_SOURCE),
                 (Modality.SPEECH, track.source),
             ):
                 if modality in tokens and len(tokens[modality].vectors):
@@ -206,12 +168,11 @@ class Ingestor:
         self,
         path: Path,
         video_id: str,
-        probe: Probe,
-        metadata: VideoMetadata,
-        track: SpeechTrack,
+        reading: Reading,
         parts: tuple[Part, ...],
         warnings: tuple[str, ...],
     ) -> VideoRecord:
+        probe, metadata, track = reading.probe, reading.metadata, reading.track
         counts = {m: 0 for m in MODALITIES}
         sources: dict[Modality, str] = {}
         for passage, tokens in parts:
@@ -234,6 +195,36 @@ class Ingestor:
             warnings=warnings,
             indexed_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+
+class _Watcher:
+    """Embeds the passages of one file as they come."""
+
+    def __init__(
+        self,
+        look: Callable[[VisualPassage], _Seen],
+        clock: _Clock,
+        on_time: Callable[[float], None] | None,
+    ) -> None:
+        self._look = look
+        self._clock = clock
+        self._on_time = on_time
+        self.passages: list[_Seen] = []
+        self.warnings = _Warnings()
+
+    def probed(self, probe: Probe) -> None:
+        """Nothing to do: the facts come with the reading."""
+
+    def seen(self, passage: VisualPassage) -> None:
+        """Take in the next passage."""
+        with self._clock.time(Stage.FRAMES):
+            self.passages.append(self._look(passage))
+        if self._on_time is not None:
+            self._on_time(passage.end_s)
+
+    def warn(self, message: str) -> None:
+        """Note what was left out."""
+        self.warnings.add(message)
 
 
 class _Warnings:
@@ -268,8 +259,3 @@ def _passage(
     window: Window, modality: Modality, segments: tuple[Segment, ...], source: str
 ) -> Passage:
     return Passage(window.number, modality, window.start_s, window.end_s, segments, source)
-
-
-def _has_speech(heard: Future[tuple[SpeechTrack, float]]) -> bool:
-    track, _ = heard.result()
-    return bool(track.segments)
