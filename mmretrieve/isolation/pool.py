@@ -67,7 +67,7 @@ class IsolatedReader:
 
     @contextlib.contextmanager
     def _borrowed(self) -> Iterator[Worker]:
-        from mmretrieve.isolation.process import Stopped
+        from mmretrieve.isolation.process import StoppedError
 
         with self._lock:
             worker = self._idle.pop() if self._idle else None
@@ -78,7 +78,7 @@ class IsolatedReader:
                 worker.kill()
         try:
             if not worker.is_alive() and self._closed:
-                raise Stopped("the run was stopped")
+                raise StoppedError("the run was stopped")
             yield worker
         finally:
             self._give_back(worker)

@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import mmretrieve
 from mmretrieve import errors
 from mmretrieve.errors import (
     InputError,
@@ -52,7 +51,7 @@ _PASSED_ON = {
 }
 
 
-class Stopped(MmretrieveError):
+class StoppedError(MmretrieveError):
     """The run ends; nothing is to be recorded about the file."""
 
 
@@ -71,7 +70,7 @@ class Worker:
         self._buffer = bytearray()
         self._spent_s = 0.0
         self._reap = threading.Lock()
-        self._talk: IO[bytes] = tempfile.TemporaryFile(prefix="mmretrieve-worker-")
+        self._talk: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         theirs, self._lifeline = os.pipe()
         try:
             self._process = _start(theirs, self._talk)
@@ -102,7 +101,7 @@ class Worker:
             InputError: what the worker found wrong with the file, or a bound was reached, or the
                 worker died of it.
             SetupError: the worker lacks something.
-            Stopped: :meth:`kill` was called meanwhile.
+            StoppedError: :meth:`kill` was called meanwhile.
         """
         try:
             self._await_ready()
@@ -113,7 +112,7 @@ class Worker:
             return self._conversation(path, listener)
         except EOFError:
             raise self._post_mortem(path) from None
-        except (wire.WireError, records.Malformed) as error:
+        except (wire.WireError, records.MalformedError) as error:
             self.kill()
             raise WorkerCrashError(
                 f"{path.name}: the process that read it sent what cannot be ({error}) and was "
@@ -168,7 +167,7 @@ class Worker:
             message = wire.read(lambda n: self._take(n, _START_S))
         except (EOFError, TimeLimitError, wire.WireError) as error:
             if self._stopped and isinstance(error, EOFError):
-                raise Stopped("the run was stopped") from None
+                raise StoppedError("the run was stopped") from None
             self._end()
             raise SetupError(
                 f"the process that reads videos does not start: {self._last_words() or error}; "
@@ -205,7 +204,7 @@ class Worker:
             elif message.kind == "failed":
                 raise self._failure(path, message)
             else:
-                raise records.Malformed(f"a message {message.kind[:20]!r} out of turn")
+                raise records.MalformedError(f"a message {message.kind[:20]!r} out of turn")
 
     def _failure(self, path: Path, message: wire.Message) -> MmretrieveError:
         name, text = str(message.body.get("error")), str(message.body.get("text"))
@@ -228,7 +227,7 @@ class Worker:
     def _post_mortem(self, path: Path) -> MmretrieveError:
         """What to say of a file whose worker is gone."""
         if self._stopped:
-            return Stopped("the run was stopped")
+            return StoppedError("the run was stopped")
         self._end()
         code = self._process.returncode
         if code == -signal.SIGKILL:
@@ -282,7 +281,7 @@ class Worker:
 def _start(lifeline: int, talk: IO[bytes]) -> subprocess.Popen[bytes]:
     """The same Python with the same places to import from, and never the working directory: that
     may be a library of strangers' files."""
-    home = str(Path(mmretrieve.__file__).parents[1])
+    home = str(Path(__file__).parents[2])
     path = [*dict.fromkeys(entry for entry in (*sys.path, home) if Path(entry).is_absolute())]
     command = [sys.executable, "-P", "-c", _PROGRAM, str(lifeline), json.dumps(path)]
     return subprocess.Popen(

@@ -1,7 +1,7 @@
 """Records as plain data and back. What comes back is checked: a worker that a hostile file has taken
 over can send wrong words about that file, but nothing of another type, size or form.
 
-Every ``read_*`` raises :class:`Malformed` for what its ``plain_*`` cannot have written.
+Every ``read_*`` raises :class:`MalformedError` for what its ``plain_*`` cannot have written.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Plain = dict[str, Any]
 T = TypeVar("T")
 
 
-class Malformed(Exception):
+class MalformedError(Exception):
     """Data that no honest worker sends."""
 
 
@@ -42,19 +42,19 @@ def plain_probe(probe: Probe) -> Plain:
 def read_probe(plain: object) -> Probe:
     """The inverse of :func:`plain_probe`."""
     row = _fields(plain, Probe)
-    tags = _mapping(row["tags"], _text)
-    numbers = {name: _or_none(row[name], _count) for name in ("width", "height")}
-    counts = {n: _count(row[n]) for n in ("size_bytes", "n_audio_streams", "n_subtitle_streams")}
     return Probe(
         duration_s=_seconds(row["duration_s"]),
         container=_text(row["container"]),
+        size_bytes=_count(row["size_bytes"]),
+        width=_or_none(row["width"], _count),
+        height=_or_none(row["height"], _count),
         fps=_or_none(row["fps"], _seconds),
         video_codec=_or_none(row["video_codec"], _text),
         audio_codec=_or_none(row["audio_codec"], _text),
         rotation_deg=_count(row["rotation_deg"]) % 360,
-        tags=tags,
-        **numbers,
-        **counts,  # type: ignore[arg-type] # these are never None
+        n_audio_streams=_count(row["n_audio_streams"]),
+        n_subtitle_streams=_count(row["n_subtitle_streams"]),
+        tags=_mapping(row["tags"], _text),
     )
 
 
@@ -99,7 +99,7 @@ def read_passage(plain: object, blobs: Sequence[bytes]) -> VisualPassage:
     row = _fields(plain, VisualPassage)
     frames = _rows(row["keyframes"], len(blobs))
     if len(frames) != len(blobs):
-        raise Malformed(f"{len(frames)} keyframes with {len(blobs)} pictures")
+        raise MalformedError(f"{len(frames)} keyframes with {len(blobs)} pictures")
     keyframes = tuple(_keyframe(f, blob) for f, blob in zip(frames, blobs, strict=True))
     start_s, end_s = _seconds(row["start_s"]), _seconds(row["end_s"])
     return VisualPassage(
@@ -111,7 +111,7 @@ def _keyframe(row: object, blob: bytes) -> Keyframe:
     time, start, end, height, width = _row(row, 5)
     rows, columns = _count(height), _count(width)
     if not 0 < rows * columns <= MAX_PIXELS or len(blob) != rows * columns * 3:
-        raise Malformed(f"a picture of {rows} x {columns} in {len(blob)} bytes")
+        raise MalformedError(f"a picture of {rows} x {columns} in {len(blob)} bytes")
     image = np.frombuffer(blob, np.uint8).reshape(rows, columns, 3)
     return Keyframe(_seconds(time), _seconds(start), _seconds(end), image)
 
@@ -134,7 +134,7 @@ def read_reading(plain: object, probe: Probe) -> Reading:
     """The inverse of :func:`plain_reading`."""
     names = {"title", "about", "facts", "speech", "source", "language", "seconds"}
     if not isinstance(plain, dict) or set(plain) != names:
-        raise Malformed("a reading with other fields")
+        raise MalformedError("a reading with other fields")
     about = read_segments(plain["about"])
     metadata = VideoMetadata(_text(plain["title"]), about, _mapping(plain["facts"], _fact))
     language = _or_none(plain["language"], _text)
@@ -143,7 +143,7 @@ def read_reading(plain: object, probe: Probe) -> Reading:
     try:
         seconds = {Stage(name): value for name, value in spent.items()}
     except ValueError as error:
-        raise Malformed("a stage that does not exist") from error
+        raise MalformedError("a stage that does not exist") from error
     return Reading(probe, metadata, track, seconds)
 
 
@@ -157,25 +157,25 @@ def _fact(value: object) -> Any:
 def _fields(plain: object, kind: type[Any]) -> Plain:
     names = {field.name for field in dataclasses.fields(kind)}
     if not isinstance(plain, dict) or set(plain) != names:
-        raise Malformed(f"a {kind.__name__} with other fields")
+        raise MalformedError(f"a {kind.__name__} with other fields")
     return plain
 
 
 def _rows(value: object, most: int) -> list[Any]:
     if not isinstance(value, list) or len(value) > most:
-        raise Malformed(f"expected a list of at most {most}")
+        raise MalformedError(f"expected a list of at most {most}")
     return value
 
 
 def _row(value: object, length: int) -> list[Any]:
     if not isinstance(value, list) or len(value) != length:
-        raise Malformed(f"expected a row of {length}")
+        raise MalformedError(f"expected a row of {length}")
     return value
 
 
 def _mapping(value: object, read: Callable[[object], T]) -> Mapping[str, T]:
     if not isinstance(value, dict) or len(value) > MAX_ENTRIES:
-        raise Malformed(f"expected an object of at most {MAX_ENTRIES} entries")
+        raise MalformedError(f"expected an object of at most {MAX_ENTRIES} entries")
     return {_text(name): read(entry) for name, entry in value.items()}
 
 
@@ -185,16 +185,16 @@ def _or_none(value: object, read: Callable[[object], T]) -> T | None:
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT_CHARS:
-        raise Malformed(f"expected a text of at most {MAX_TEXT_CHARS} characters")
+        raise MalformedError(f"expected a text of at most {MAX_TEXT_CHARS} characters")
     # Half of a surrogate pair cannot be stored.
     return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
 
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e18:
-        raise Malformed("expected a finite number")
+        raise MalformedError("expected a finite number")
     if not math.isfinite(value):
-        raise Malformed("expected a finite number")
+        raise MalformedError("expected a finite number")
     return float(value)
 
 
@@ -204,5 +204,5 @@ def _seconds(value: object) -> float:
 
 def _count(value: object) -> int:
     if type(value) is not int or not 0 <= value < 1 << 62:
-        raise Malformed("expected a count")
+        raise MalformedError("expected a count")
     return value
