@@ -13,6 +13,7 @@
     │       ├── IndexLockedError      another writer is at work
     │       ├── PresetMismatchError   built with other encoders
     │       └── CodesError            token codes cannot be written
+    ├── StoppedError          the run was stopped; nothing is recorded
     └── InputError            one input file                        recorded, the run goes on
         ├── MediaError            cannot be opened or decoded
         ├── SidecarError          a file beside the video cannot be read
@@ -67,6 +68,10 @@ class PresetMismatchError(IndexFolderError):
 
 class CodesError(IndexFolderError):
     """Token codes cannot be written. They are derived from the index, which holds without them."""
+
+
+class StoppedError(MmretrieveError):
+    """The run was stopped while this was under way; it says nothing about the file."""
 
 
 class InputError(MmretrieveError):

@@ -91,6 +91,7 @@ class IndexRun:
         self._results: list[FileResult] = []
         self._warnings: list[str] = []
         self._n_pruned = 0
+        self._stopping = threading.Event()
         self._turns: dict[int, threading.Lock] = {}
         self._claims: dict[str, threading.Lock] = {}
 
@@ -213,6 +214,7 @@ class IndexRun:
                 for future in ready:
                     yield future.result()
         finally:
+            self._stopping.set()
             for future in pending:
                 future.cancel()
             ingestor.close()  # first, so that nobody waits for what is under way
@@ -260,7 +262,7 @@ class IndexRun:
         """The file's fingerprint, and the claim to it until the end: of files with the same bytes
         the others wait for the one whose turn came first."""
         with self._turns.setdefault(found.size_bytes, threading.Lock()):
-            video_id = fingerprint(found.path)
+            video_id = fingerprint(found.path, lambda: not self._stopping.is_set())
             claim = self._claims.setdefault(video_id, threading.Lock())
             claim.acquire()
         try:

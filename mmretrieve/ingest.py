@@ -27,6 +27,7 @@ from mmretrieve.datatypes import (
     TokenEmbeddings,
 )
 from mmretrieve.encoders.base import Encoder
+from mmretrieve.errors import StoppedError
 from mmretrieve.indexers.metadata import VideoMetadata
 from mmretrieve.indexers.reading import Reader, Reading
 from mmretrieve.indexers.speech import SpeechTrack
@@ -90,6 +91,7 @@ class Ingestor:
         self._settings = settings
         self._encoder = encoder
         self._reader = reader if reader is not None else IsolatedReader(settings)
+        self._closed = threading.Event()
 
     def warm_up(self, n_files: int) -> None:
         """Get ready for so many files, in the background."""
@@ -97,6 +99,7 @@ class Ingestor:
 
     def close(self) -> None:
         """End what is under way: threads inside :meth:`ingest` come back with an error at once."""
+        self._closed.set()
         self._reader.close()
 
     def ingest(
@@ -138,6 +141,8 @@ class Ingestor:
         spoken = distribute(windows, track.segments)
         pictures = {s.window.number: s for s in seen}
         for window in windows:
+            if self._closed.is_set():
+                raise StoppedError("the run was stopped")
             picture = pictures.get(window.number)
             if picture is not None and len(picture.regions):
                 passage = _passage(window, Modality.FRAMES, picture.regions, "keyframes")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmretrieve.errors import UsageError
+from mmretrieve.errors import StoppedError, UsageError
 
 if TYPE_CHECKING:
     from mmretrieve.config import Settings
@@ -67,8 +67,6 @@ class IsolatedReader:
 
     @contextlib.contextmanager
     def _borrowed(self) -> Iterator[Worker]:
-        from mmretrieve.isolation.process import StoppedError
-
         with self._lock:
             worker = self._idle.pop() if self._idle else None
         worker = worker or self._new()

@@ -21,6 +21,7 @@ from mmretrieve.errors import (
     MemoryLimitError,
     MmretrieveError,
     SetupError,
+    StoppedError,
     TimeLimitError,
     WorkerCrashError,
 )
@@ -49,10 +50,6 @@ _PASSED_ON = {
     for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, MmretrieveError)
 }
-
-
-class StoppedError(MmretrieveError):
-    """The run ends; nothing is to be recorded about the file."""
 
 
 class Worker:
