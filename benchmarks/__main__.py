@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.result import ROOT
 
@@ -67,6 +68,12 @@ def _crash(given: argparse.Namespace) -> int:
     return crash.run(given.folder, given.times, given.seed)
 
 
+def _fuzz(given: argparse.Namespace) -> int:
+    from benchmarks import fuzz
+
+    return fuzz.run(given.inputs, given.seconds, given.seed, given.keep, given.only, given.at)
+
+
 def _videos(given: argparse.Namespace) -> int:
     from benchmarks import videos
 
@@ -104,6 +111,7 @@ _COMMANDS = {
     "growth": _growth,
     "kernels": _kernels,
     "crash": _crash,
+    "fuzz": _fuzz,
 }
 
 
@@ -160,7 +168,21 @@ def _parser() -> argparse.ArgumentParser:
     crash.add_argument("folder", type=Path, nargs="?", help="videos; default: the demo clips")
     crash.add_argument("--times", type=int, default=10, metavar="N")
     crash.add_argument("--seed", type=int, default=0)
+
+    _add_fuzz(commands)
     return parser
+
+
+def _add_fuzz(commands: Any) -> None:
+    fuzz = commands.add_parser("fuzz", help="damaged and hostile inputs, thousands of them")
+    fuzz.add_argument("--inputs", type=int, default=60_000, metavar="N")
+    fuzz.add_argument("--seconds", type=float, default=1e9, metavar="S", help="stop after so long")
+    fuzz.add_argument("--seed", type=int, default=0)
+    fuzz.add_argument("--only", default="", metavar="NAME", help="targets named like this")
+    fuzz.add_argument(
+        "--at", type=int, metavar="NUMBER", help="that input alone, untouched by faults"
+    )
+    fuzz.add_argument("--keep", type=Path, metavar="DIR", help="write inputs with faults here")
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

@@ -58,6 +58,17 @@ def _limits_data() -> bool:
     return sys.platform.startswith("linux")
 
 
+def peak_bytes(process: int) -> int | None:
+    """The most memory that a process has really taken; None where the system does not tell."""
+    try:
+        for line in Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        return None
+    return None
+
+
 def resident_bytes(process: int) -> int | None:
     """Memory that a process really takes now; None where the system does not tell."""
     try:

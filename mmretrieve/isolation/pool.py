@@ -32,6 +32,10 @@ class IsolatedReader:
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
         self._closed = False
+        self.n_lost = 0
+        """Workers that died or had to be killed."""
+        self.peak_bytes = 0
+        """The most memory that a worker took, where the system tells."""
 
     def warm_up(self, n_workers: int) -> None:
         """Start workers that will be needed, without waiting for them.
@@ -82,8 +86,11 @@ class IsolatedReader:
             self._give_back(worker)
 
     def _give_back(self, worker: Worker) -> None:
+        peak = worker.peak_bytes()
         with self._lock:
             self._busy.discard(worker)
+            self.peak_bytes = max(self.peak_bytes, peak)
+            self.n_lost += not self._closed and not worker.is_alive()
             keep = not self._closed and worker.is_alive() and worker.n_files < _FILES_A_WORKER
             if keep:
                 self._idle.append(worker)

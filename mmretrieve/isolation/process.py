@@ -26,7 +26,7 @@ from mmretrieve.errors import (
     WorkerCrashError,
 )
 from mmretrieve.isolation import records, wire
-from mmretrieve.isolation.limits import resident_bytes, time_limit_s
+from mmretrieve.isolation.limits import peak_bytes, resident_bytes, time_limit_s
 
 if TYPE_CHECKING:
     from mmretrieve.config import Settings
@@ -141,6 +141,10 @@ class Worker:
     def is_alive(self) -> bool:
         """Whether it can take another file."""
         return not self._stopped and self._process.poll() is None
+
+    def peak_bytes(self) -> int:
+        """The most memory that it has taken; 0 if unknown or if it is gone."""
+        return peak_bytes(self.pid) or 0
 
     def resident_bytes(self) -> int:
         """Memory that it takes now; 0 if unknown."""
