@@ -101,7 +101,7 @@ class Worker:
             StoppedError: :meth:`kill` was called meanwhile.
         """
         try:
-            self._await_ready()
+            self.await_ready()
             self.n_files += 1
             self._spent_s = 0.0
             with contextlib.suppress(OSError):
@@ -161,7 +161,13 @@ class Worker:
         assert self._process.stdin is not None
         wire.write(self._process.stdin.fileno(), pieces)
 
-    def _await_ready(self) -> None:
+    def await_ready(self) -> None:
+        """Wait until it can read.
+
+        Raises:
+            SetupError: it does not start.
+            StoppedError: :meth:`kill` was called meanwhile.
+        """
         if self._ready:
             return
         try:
