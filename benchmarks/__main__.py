@@ -67,6 +67,12 @@ def _crash(given: argparse.Namespace) -> int:
     return crash.run(given.folder, given.times, given.seed)
 
 
+def _load(given: argparse.Namespace) -> int:
+    from benchmarks import load
+
+    return load.run(given.videos, given.folder, given.seconds)
+
+
 def _videos(given: argparse.Namespace) -> int:
     from benchmarks import videos
 
@@ -104,6 +110,7 @@ _COMMANDS = {
     "growth": _growth,
     "kernels": _kernels,
     "crash": _crash,
+    "load": _load,
 }
 
 
@@ -160,6 +167,13 @@ def _parser() -> argparse.ArgumentParser:
     crash.add_argument("folder", type=Path, nargs="?", help="videos; default: the demo clips")
     crash.add_argument("--times", type=int, default=10, metavar="N")
     crash.add_argument("--seed", type=int, default=0)
+
+    load = commands.add_parser("load", help="thousands of small videos: memory, re-scan, search")
+    load.add_argument("--videos", type=int, default=10_000, metavar="N")
+    load.add_argument("--folder", type=Path, metavar="DIR", help="keeps the library and its index")
+    load.add_argument(
+        "--seconds", type=float, default=86_400, help="indexing is interrupted after so long"
+    )
     return parser
 
 

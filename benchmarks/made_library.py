@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-WIDTH, HEIGHT, FPS = 192, 108, 6
+WIDTH, HEIGHT, FPS = 192, 108, 3
 PER_FOLDER = 500
 _PEOPLE = (
     "baker sailor teacher painter gardener pilot nurse farmer drummer potter weaver miner fisher tailor "
