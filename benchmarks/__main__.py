@@ -74,6 +74,12 @@ def _fuzz(given: argparse.Namespace) -> int:
     return fuzz.run(given.inputs, given.seconds, given.seed, given.keep, given.only, given.at)
 
 
+def _load(given: argparse.Namespace) -> int:
+    from benchmarks import load
+
+    return load.run(given.videos, given.folder, given.seconds)
+
+
 def _videos(given: argparse.Namespace) -> int:
     from benchmarks import videos
 
@@ -112,6 +118,7 @@ _COMMANDS = {
     "kernels": _kernels,
     "crash": _crash,
     "fuzz": _fuzz,
+    "load": _load,
 }
 
 
@@ -170,6 +177,12 @@ def _parser() -> argparse.ArgumentParser:
     crash.add_argument("--seed", type=int, default=0)
 
     _add_fuzz(commands)
+    load = commands.add_parser("load", help="thousands of small videos: memory, re-scan, search")
+    load.add_argument("--videos", type=int, default=10_000, metavar="N")
+    load.add_argument("--folder", type=Path, metavar="DIR", help="keeps the library and its index")
+    load.add_argument(
+        "--seconds", type=float, default=86_400, help="indexing is interrupted after so long"
+    )
     return parser
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -39,19 +39,38 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be read anew. ``pictures``: passages of pictures are told, with the lines of text on
+    them if ``written``; ``heard``: what the file itself is known to say, so that nobody listens."""
+
+    pictures: bool = True
+    written: bool = True
+    heard: SpeechTrack | None = None
+
+
+EVERYTHING = Wanted()
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
-    """What a file holds besides its pictures, and the seconds that each stage took."""
+    """What a file holds besides its pictures, and the seconds that each stage took. ``heard`` is what the
+    file itself says, None where files beside it were enough or it was known; the warnings are those
+    told of pictures, and while listening. ``whole`` is false where the pictures cannot be decoded."""
 
     probe: Probe
     metadata: VideoMetadata
     track: SpeechTrack
     seconds: Mapping[Stage, float] = field(default_factory=dict)
+    heard: SpeechTrack | None = None
+    seen_warnings: tuple[str, ...] = ()
+    heard_warnings: tuple[str, ...] = ()
+    whole: bool = True
 
 
 class Reader(Protocol):
     """Reads one file at a time a thread."""
 
-    def read(self, path: Path, listener: Listener) -> Reading:
+    def read(self, path: Path, listener: Listener, wanted: Wanted = EVERYTHING) -> Reading:
         """Read a file; ``listener`` is told of its facts, then of its passages in order.
 
         Raises:
@@ -94,7 +113,7 @@ class FileReader:
         """Stop the threads that listen to speech."""
         self._listeners.shutdown(cancel_futures=True)
 
-    def read(self, path: Path, listener: Listener) -> Reading:
+    def read(self, path: Path, listener: Listener, wanted: Wanted = EVERYTHING) -> Reading:
         """See :class:`Reader`."""
         from mmretrieve.indexers.media import probe as probe_media
 
@@ -102,32 +121,46 @@ class FileReader:
         listener.probed(probe)
         sidecars = find_sidecars(path, self._settings.speech.language)
         metadata = read_metadata(path, probe, sidecars, listener.warn)
-        heard = self._listeners.submit(self._listen, path, probe, sidecars, listener.warn)
+        listening = self._listeners.submit(
+            self._listen, path, probe, sidecars, listener.warn, wanted.heard
+        )
         seconds: dict[Stage, float] = {}
+        noted, whole = _Noted(listener.warn), True
         try:
-            seconds[Stage.VISUAL] = self._watch(path, probe, listener)
+            if wanted.pictures:
+                seconds[Stage.VISUAL] = self._watch(path, probe, listener, noted, wanted.written)
         except MediaError as error:
-            if not _has_speech(heard):
+            if not listening.result().track.segments:
                 raise
-            listener.warn(f"pictures cannot be decoded, indexed by its sound: {error}")
+            noted(f"pictures cannot be decoded, indexed by its sound: {error}")
+            whole = False
         except BaseException:
-            heard.cancel()
+            listening.cancel()
             raise
-        track, seconds[Stage.SPEECH] = heard.result()
-        return Reading(probe, metadata, track, seconds)
+        said = listening.result()
+        seconds[Stage.SPEECH] = said.took_s
+        return Reading(
+            probe, metadata, said.track, seconds, said.heard, noted.all(), said.warnings, whole
+        )
 
     def _listen(
-        self, path: Path, probe: Probe, sidecars: Sidecars, warn: Warn
-    ) -> tuple[SpeechTrack, float]:
-        start = time.perf_counter()
+        self, path: Path, probe: Probe, sidecars: Sidecars, warn: Warn, known: SpeechTrack | None
+    ) -> _Said:
+        start, noted = time.perf_counter(), _Noted(warn)
+        heard: SpeechTrack | None = None
         try:
-            track = self._speech.read(path, probe, sidecars, warn)
+            track = self._speech.beside(probe, sidecars, warn)
+            if track is None:
+                heard = None if known is not None else self._speech.hear(path, probe, noted)
+                track = known or heard or SpeechTrack()
         except InputError as error:
-            warn(f"speech left out: {error}")
+            noted(f"speech left out: {error}")
             track = SpeechTrack()
-        return track, time.perf_counter() - start
+        return _Said(track, heard, noted.all(), time.perf_counter() - start)
 
-    def _watch(self, path: Path, probe: Probe, listener: Listener) -> float:
+    def _watch(
+        self, path: Path, probe: Probe, listener: Listener, warn: Warn, written: bool
+    ) -> float:
         """Tell of the passages; returns the seconds that making them took."""
         settings, spent_s = self._settings, 0.0
         if not probe.has_video or not settings.visual.enabled:
@@ -135,7 +168,7 @@ class FileReader:
         from mmretrieve.indexers.visual import iter_visual
 
         passages = iter_visual(
-            path, probe, settings.visual, settings.passages, self._ocr, listener.warn
+            path, probe, settings.visual, settings.passages, self._ocr if written else None, warn
         )
         while True:
             start = time.perf_counter()
@@ -146,6 +179,24 @@ class FileReader:
             listener.seen(passage)
 
 
-def _has_speech(heard: Future[tuple[SpeechTrack, float]]) -> bool:
-    track, _ = heard.result()
-    return bool(track.segments)
+@dataclass(frozen=True, slots=True)
+class _Said:
+    track: SpeechTrack
+    heard: SpeechTrack | None
+    warnings: tuple[str, ...]
+    took_s: float
+
+
+class _Noted:
+    """Passes warnings on and remembers them."""
+
+    def __init__(self, warn: Warn) -> None:
+        self._warn = warn
+        self._messages: list[str] = []
+
+    def __call__(self, message: str) -> None:
+        self._messages.append(message)
+        self._warn(message)
+
+    def all(self) -> tuple[str, ...]:
+        return tuple(self._messages)

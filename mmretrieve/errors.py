@@ -4,6 +4,7 @@
 
     MmretrieveError
     ├── UsageError            a value that cannot be used            exit code 2
+    │   └── PruneRefusedError     nothing is left where videos were
     ├── SetupError            the installation or the index          exit code 4
     │   ├── MissingExtraError     an optional package is not installed
     │   ├── WeightsError          model weights are absent or altered
@@ -32,6 +33,10 @@ class MmretrieveError(Exception):
 
 class UsageError(MmretrieveError):
     """An argument that cannot be used as given."""
+
+
+class PruneRefusedError(UsageError):
+    """Pruning would remove all that the index knows below a folder, which looks like an absent disk."""
 
 
 class SetupError(MmretrieveError):

@@ -6,7 +6,7 @@ import io
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,15 +26,17 @@ from mmretrieve.datatypes import (
     Segment,
     TokenEmbeddings,
 )
-from mmretrieve.encoders.base import Encoder
+from mmretrieve.encoders.base import Encoder, empty_tokens
 from mmretrieve.errors import StoppedError
 from mmretrieve.indexers.metadata import VideoMetadata
-from mmretrieve.indexers.reading import Reader, Reading
+from mmretrieve.indexers.reading import Reader, Reading, Wanted
 from mmretrieve.indexers.speech import SpeechTrack
 from mmretrieve.indexers.windows import Window, distribute, extend
 from mmretrieve.isolation.pool import IsolatedReader
+from mmretrieve.lifecycle.keys import StageKey, stage_keys
+from mmretrieve.lifecycle.reuse import Kept, Part, Reuse
 from mmretrieve.reports import Stage
-from mmretrieve.storage.records import Thumbnail, VideoEntry, VideoRecord
+from mmretrieve.storage.records import Extraction, Heard, Seen, Thumbnail, VideoEntry, VideoRecord
 
 if TYPE_CHECKING:
     from mmretrieve.indexers.visual import VisualPassage
@@ -43,8 +45,6 @@ OCR_SOURCE = "rapidocr"
 THUMBNAIL_PX = 240
 _JPEG_QUALITY = 70
 _TOLD_WARNINGS = 20
-
-Part = tuple[Passage, TokenEmbeddings]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,7 @@ class Ingestor:
     def __init__(self, settings: Settings, encoder: Encoder, reader: Reader | None = None) -> None:
         self._settings = settings
         self._encoder = encoder
+        self._keys = stage_keys(settings, encoder.fingerprints())
         self._reader = reader if reader is not None else IsolatedReader(settings)
         self._closed = threading.Event()
 
@@ -97,51 +98,95 @@ class Ingestor:
         """Get ready for so many files, in the background."""
         self._reader.warm_up(min(n_files, self._settings.jobs))
 
+    def goes_on(self) -> bool:
+        """Whether :meth:`close` has not been called yet."""
+        return not self._closed.is_set()
+
     def close(self) -> None:
         """End what is under way: threads inside :meth:`ingest` come back with an error at once."""
         self._closed.set()
         self._reader.close()
 
     def ingest(
-        self, path: Path, video_id: str, on_time: Callable[[float], None] | None = None
+        self,
+        path: Path,
+        video_id: str,
+        on_time: Callable[[float], None] | None = None,
+        *,
+        sidecars: str = "",
+        kept: Kept | None = None,
     ) -> Ingested:
         """Everything that the index holds about a file; ``on_time`` is told, from this thread, the
-        second of the video that has been reached.
+        second of the video that has been reached. ``sidecars``: signature of the files beside it.
+        What holds of ``kept``, an earlier state of the same bytes, is used again.
 
         Raises:
             InputError: nothing in the file can be decoded, or reading it went over a bound.
             SetupError: a model or an extra is missing; no other file would fare better.
         """
-        clock = _Clock()
-        watcher = _Watcher(self._look, clock, on_time)
-        reading = self._reader.read(path, watcher)
+        clock, reuse = _Clock(), Reuse(kept, self._keys)
+        wanted = self._wanted(reuse)
+        watcher = _Watcher(self._encoder, reuse, wanted, clock, on_time)
+        reading = self._reader.read(path, watcher, wanted)
         clock.seconds.update(reading.seconds)
-        seen = tuple(watcher.passages)
-        parts = tuple(self._parts(seen, reading.track, reading.metadata, clock))
+        seen = watcher.passages if wanted.pictures else list(_seen_before(reuse))
+        extraction = self._extraction(sidecars, seen, reading, reuse, wanted)
+        for message in _told_before(reading, reuse, wanted):
+            watcher.warnings.add(message)
+        parts = tuple(self._parts(seen, reading.track, reading.metadata, clock, reuse))
         video = self._record(path, video_id, reading, parts, watcher.warnings.all())
         thumbnails = tuple(t for s in seen for t in s.thumbnails)
-        return Ingested(VideoEntry(video, parts, thumbnails), clock.seconds)
+        return Ingested(VideoEntry(video, parts, thumbnails, extraction), clock.seconds)
 
-    def _look(self, passage: VisualPassage) -> _Seen:
-        regions, tokens = self._encoder.frames(passage.keyframes)
-        pictures = (
-            Thumbnail(k.time_s, passage.number, thumbnail(k.image)) for k in passage.keyframes
+    def _wanted(self, reuse: Reuse) -> Wanted:
+        """What has to be read anew."""
+        written = self._settings.ocr.enabled and not reuse.holds(StageKey.WRITTEN)
+        heard: SpeechTrack | None = None
+        if reuse.kept is not None and reuse.holds(StageKey.HEARD):
+            before = reuse.kept.extraction.heard
+            heard = SpeechTrack(before.segments, before.source, before.language)
+        return Wanted(written or not reuse.holds(StageKey.FRAMES), written, heard)
+
+    def _extraction(
+        self,
+        sidecars: str,
+        seen: Sequence[_Seen],
+        reading: Reading,
+        reuse: Reuse,
+        wanted: Wanted,
+    ) -> Extraction:
+        """What is kept for the next time; stages that failed or were not needed have no key."""
+        keys = dict(self._keys)
+        before = reuse.kept.extraction if reuse.kept is not None else Extraction("")
+        heard = before.heard if wanted.heard is not None else Heard()
+        if reading.heard is not None:
+            track = reading.heard
+            heard = Heard(track.segments, track.source, track.language, reading.heard_warnings)
+        elif wanted.heard is None:
+            del keys[StageKey.HEARD]
+        if not reading.whole:
+            for stage in (StageKey.PICTURES, StageKey.FRAMES, StageKey.WRITTEN):
+                del keys[stage]
+        pictures = Seen(
+            tuple((s.window.start_s, s.window.end_s) for s in seen),
+            tuple(s.lines for s in seen),
+            reading.seen_warnings if wanted.pictures else before.seen.warnings,
         )
-        window = Window(passage.number, passage.start_s, passage.end_s)
-        return _Seen(window, regions, tokens, passage.ocr, tuple(pictures))
+        return Extraction(sidecars, keys, pictures, heard)
 
     def _parts(
         self,
-        seen: tuple[_Seen, ...],
+        seen: Sequence[_Seen],
         track: SpeechTrack,
         metadata: VideoMetadata,
         clock: _Clock,
+        reuse: Reuse,
     ) -> Iterator[Part]:
         windows = extend([s.window for s in seen], track.segments, self._settings.passages)
         spoken = distribute(windows, track.segments)
         pictures = {s.window.number: s for s in seen}
         for window in windows:
-            if self._closed.is_set():
+            if not self.goes_on():
                 raise StoppedError("the run was stopped")
             picture = pictures.get(window.number)
             if picture is not None and len(picture.regions):
@@ -152,21 +197,22 @@ class Ingestor:
                 Modality.SPEECH: spoken.get(window.number, ()),
             }
             with clock.time(Stage.TEXT):
-                tokens = self._encoder.texts(texts)
+                tokens = reuse.texts(window.number, texts) or self._encoder.texts(texts)
             for modality, source in (
                 (Modality.OCR, OCR_SOURCE),
                 (Modality.SPEECH, track.source),
             ):
                 if modality in tokens and len(tokens[modality].vectors):
                     yield _passage(window, modality, texts[modality], source), tokens[modality]
+        about = {Modality.METADATA: metadata.segments}
         with clock.time(Stage.TEXT):
-            about = self._encoder.texts({Modality.METADATA: metadata.segments})
-        if Modality.METADATA in about and len(about[Modality.METADATA].vectors):
+            tokens = reuse.texts(METADATA_PASSAGE, about) or self._encoder.texts(about)
+        if Modality.METADATA in tokens and len(tokens[Modality.METADATA].vectors):
             yield (
                 Passage(
                     METADATA_PASSAGE, Modality.METADATA, None, None, metadata.segments, "metadata"
                 ),
-                about[Modality.METADATA],
+                tokens[Modality.METADATA],
             )
 
     def _record(
@@ -207,11 +253,16 @@ class _Watcher:
 
     def __init__(
         self,
-        look: Callable[[VisualPassage], _Seen],
+        encoder: Encoder,
+        reuse: Reuse,
+        wanted: Wanted,
         clock: _Clock,
         on_time: Callable[[float], None] | None,
     ) -> None:
-        self._look = look
+        self._encoder = encoder
+        self._before = {s.window.number: s for s in _seen_before(reuse)}
+        self._frames_hold = reuse.holds(StageKey.FRAMES)
+        self._read_anew = wanted.written
         self._clock = clock
         self._on_time = on_time
         self.passages: list[_Seen] = []
@@ -230,6 +281,18 @@ class _Watcher:
     def warn(self, message: str) -> None:
         """Note what was left out."""
         self.warnings.add(message)
+
+    def _look(self, passage: VisualPassage) -> _Seen:
+        before = self._before.get(passage.number)
+        lines = passage.ocr if self._read_anew or before is None else before.lines
+        window = Window(passage.number, passage.start_s, passage.end_s)
+        if before is not None and self._frames_hold:
+            return _Seen(window, before.regions, before.tokens, lines, before.thumbnails)
+        regions, tokens = self._encoder.frames(passage.keyframes)
+        pictures = (
+            Thumbnail(k.time_s, passage.number, thumbnail(k.image)) for k in passage.keyframes
+        )
+        return _Seen(window, regions, tokens, lines, tuple(pictures))
 
 
 class _Warnings:
@@ -264,3 +327,28 @@ def _passage(
     window: Window, modality: Modality, segments: tuple[Segment, ...], source: str
 ) -> Passage:
     return Passage(window.number, modality, window.start_s, window.end_s, segments, source)
+
+
+def _seen_before(reuse: Reuse) -> Iterator[_Seen]:
+    """The passages of pictures as the index has them, with the lines that still hold."""
+    kept = reuse.kept
+    if kept is None or not reuse.holds(StageKey.PICTURES):
+        return
+    lines = kept.extraction.seen.lines if reuse.holds(StageKey.WRITTEN) else ()
+    for number, (start_s, end_s) in enumerate(kept.extraction.seen.windows):
+        part = kept.part(number, Modality.FRAMES)
+        yield _Seen(
+            Window(number, start_s, end_s),
+            part[0].segments if part is not None else (),
+            part[1] if part is not None else empty_tokens(0),
+            lines[number] if number < len(lines) else (),
+            tuple(t for t in kept.thumbnails if t.passage == number),
+        )
+
+
+def _told_before(reading: Reading, reuse: Reuse, wanted: Wanted) -> Iterator[str]:
+    """Warnings of the stages whose earlier results are used again."""
+    if reuse.kept is not None and not wanted.pictures:
+        yield from reuse.kept.extraction.seen.warnings
+    if reuse.kept is not None and wanted.heard is not None and reading.track is wanted.heard:
+        yield from reuse.kept.extraction.heard.warnings

@@ -33,7 +33,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """One file of a run. ``duration_s`` of video, ``took_s`` of work, ``error`` when it failed."""
+    """One file of a run. ``duration_s`` of video, ``took_s`` of work, ``error`` when it failed,
+    ``reason``: why something was (or would be) done."""
 
     path: str
     outcome: Outcome
@@ -43,6 +44,7 @@ class FileResult:
     warnings: tuple[str, ...] = ()
     n_tokens: Mapping[Modality, int] = field(default_factory=dict)
     stage_s: Mapping[Stage, float] = field(default_factory=dict)
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmretrieve.errors import StoppedError, UsageError
+from mmretrieve.indexers.reading import EVERYTHING
 
 if TYPE_CHECKING:
     from mmretrieve.config import Settings
-    from mmretrieve.indexers.reading import Listener, Reading
+    from mmretrieve.indexers.reading import Listener, Reading, Wanted
     from mmretrieve.isolation.process import Worker
 
 _FILES_A_WORKER = 500
@@ -48,7 +49,7 @@ class IsolatedReader:
             with self._lock:
                 self._idle.append(worker)
 
-    def read(self, path: Path, listener: Listener) -> Reading:
+    def read(self, path: Path, listener: Listener, wanted: Wanted = EVERYTHING) -> Reading:
         """See :class:`mmretrieve.indexers.reading.Reader`.
 
         Raises:
@@ -56,7 +57,7 @@ class IsolatedReader:
             SetupError: also if no worker can be started.
         """
         with self._borrowed() as worker:
-            return worker.read(path, listener)
+            return worker.read(path, listener, wanted)
 
     def close(self) -> None:
         """Kill all workers; who waits for one gets an error at once."""

@@ -25,13 +25,14 @@ from mmretrieve.errors import (
     TimeLimitError,
     WorkerCrashError,
 )
+from mmretrieve.indexers.reading import EVERYTHING
 from mmretrieve.isolation import records, wire
 from mmretrieve.isolation.limits import peak_bytes, resident_bytes, time_limit_s
 
 if TYPE_CHECKING:
     from mmretrieve.config import Settings
     from mmretrieve.datatypes import Probe
-    from mmretrieve.indexers.reading import Listener, Reading
+    from mmretrieve.indexers.reading import Listener, Reading, Wanted
 
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]);"
@@ -91,7 +92,7 @@ class Worker:
         """Number of the process, which is also that of its group."""
         return self._process.pid
 
-    def read(self, path: Path, listener: Listener) -> Reading:
+    def read(self, path: Path, listener: Listener, wanted: Wanted = EVERYTHING) -> Reading:
         """Have a file read. After any error but those of the file itself the worker is dead.
 
         Raises:
@@ -105,8 +106,8 @@ class Worker:
             self.n_files += 1
             self._spent_s = 0.0
             with contextlib.suppress(OSError):
-                self._write(wire.encode("read", {}, [os.fsencode(path)]))
-            return self._conversation(path, listener)
+                self._write(wire.encode("read", records.plain_wanted(wanted), [os.fsencode(path)]))
+            return self._conversation(path, listener, wanted)
         except EOFError:
             raise self._post_mortem(path) from None
         except (wire.WireError, records.MalformedError) as error:
@@ -183,7 +184,7 @@ class Worker:
             ) from error
         self._ready = message.kind == "ready"
 
-    def _conversation(self, path: Path, listener: Listener) -> Reading:
+    def _conversation(self, path: Path, listener: Listener, wanted: Wanted) -> Reading:
         probe: Probe | None = None
         while True:
             limit_s = time_limit_s(self._limits, probe)
@@ -207,7 +208,7 @@ class Worker:
             elif message.kind == "warning":
                 listener.warn(str(message.body.get("text"))[:10_000])
             elif message.kind == "reading" and probe is not None:
-                return records.read_reading(message.body, probe)
+                return records.read_reading(message.body, probe, wanted)
             elif message.kind == "failed":
                 raise self._failure(path, message)
             else:

@@ -15,7 +15,7 @@ import numpy as np
 
 from mmretrieve.datatypes import Fact, Keyframe, Probe, Segment
 from mmretrieve.indexers.metadata import VideoMetadata
-from mmretrieve.indexers.reading import Reading
+from mmretrieve.indexers.reading import EVERYTHING, Reading, Wanted
 from mmretrieve.indexers.speech import SpeechTrack
 from mmretrieve.indexers.visual import VisualPassage
 from mmretrieve.reports import Stage
@@ -25,6 +25,19 @@ MAX_SEGMENTS = 300_000
 MAX_ENTRIES = 5_000
 MAX_PIXELS = 64 << 20
 Plain = dict[str, Any]
+_READING = frozenset(
+    (
+        "title",
+        "about",
+        "facts",
+        "track",
+        "heard",
+        "seen_warnings",
+        "heard_warnings",
+        "whole",
+        "seconds",
+    )
+)
 T = TypeVar("T")
 
 
@@ -116,40 +129,69 @@ def _keyframe(row: object, blob: bytes) -> Keyframe:
     return Keyframe(_seconds(time), _seconds(start), _seconds(end), image)
 
 
-def plain_reading(reading: Reading) -> Plain:
-    """What was read, as JSON data; the probe is sent on its own."""
-    metadata, track = reading.metadata, reading.track
+def plain_wanted(wanted: Wanted) -> Plain:
+    """What is to be read, as JSON data."""
+    heard = None if wanted.heard is None else _plain_track(wanted.heard)
+    return {"pictures": wanted.pictures, "written": wanted.written, "heard": heard}
+
+
+def read_wanted(plain: Plain) -> Wanted:
+    """The inverse of :func:`plain_wanted`."""
+    heard = _or_none(plain["heard"], _track)
+    return Wanted(plain["pictures"] is True, plain["written"] is True, heard)
+
+
+def plain_reading(reading: Reading, wanted: Wanted = EVERYTHING) -> Plain:
+    """What was read, as JSON data; the probe is sent on its own, what was known is not sent back."""
+    metadata, known = reading.metadata, reading.track is wanted.heard
     return {
         "title": metadata.title,
         "about": plain_segments(metadata.segments),
         "facts": {k: list(v) if isinstance(v, tuple) else v for k, v in metadata.facts.items()},
-        "speech": plain_segments(track.segments),
-        "source": track.source,
-        "language": track.language,
+        "track": None if known else _plain_track(reading.track),
+        "heard": None if reading.heard is None else _plain_track(reading.heard),
+        "seen_warnings": list(reading.seen_warnings),
+        "heard_warnings": list(reading.heard_warnings),
+        "whole": reading.whole,
         "seconds": {stage.value: spent for stage, spent in reading.seconds.items()},
     }
 
 
-def read_reading(plain: object, probe: Probe) -> Reading:
+def read_reading(plain: object, probe: Probe, wanted: Wanted = EVERYTHING) -> Reading:
     """The inverse of :func:`plain_reading`."""
-    names = {"title", "about", "facts", "speech", "source", "language", "seconds"}
-    if not isinstance(plain, dict) or set(plain) != names:
+    if not isinstance(plain, dict) or set(plain) != _READING:
         raise MalformedError("a reading with other fields")
     about = read_segments(plain["about"])
     metadata = VideoMetadata(_text(plain["title"]), about, _mapping(plain["facts"], _fact))
-    language = _or_none(plain["language"], _text)
-    track = SpeechTrack(read_segments(plain["speech"]), _text(plain["source"]), language)
+    track = _or_none(plain["track"], _track) or wanted.heard
+    if track is None or not isinstance(plain["whole"], bool):
+        raise MalformedError("a reading without speech that was not known")
     spent = _mapping(plain["seconds"], _seconds)
     try:
         seconds = {Stage(name): value for name, value in spent.items()}
     except ValueError as error:
         raise MalformedError("a stage that does not exist") from error
-    return Reading(probe, metadata, track, seconds)
+    seen, heard = (_texts(plain[name]) for name in ("seen_warnings", "heard_warnings"))
+    said = _or_none(plain["heard"], _track)
+    return Reading(probe, metadata, track, seconds, said, seen, heard, plain["whole"])
+
+
+def _plain_track(track: SpeechTrack) -> list[Any]:
+    return [plain_segments(track.segments), track.source, track.language]
+
+
+def _track(plain: object) -> SpeechTrack:
+    segments, source, language = _row(plain, 3)
+    return SpeechTrack(read_segments(segments), _text(source), _or_none(language, _text))
+
+
+def _texts(plain: object) -> tuple[str, ...]:
+    return tuple(_text(row) for row in _rows(plain, MAX_ENTRIES))
 
 
 def _fact(value: object) -> Any:
     if isinstance(value, list):
-        return tuple(_text(part) for part in _rows(value, MAX_ENTRIES))
+        return _texts(value)
     fact: Fact = _text(value) if isinstance(value, str) else _number(value)
     return fact
 

@@ -47,7 +47,7 @@ def main(lifeline: int) -> None:
             request = wire.read(_take)
         except EOFError:
             return
-        _serve(reader, Path(os.fsdecode(request.blobs[0])), out)
+        _serve(reader, request, out)
 
 
 def _take(n_bytes: int) -> bytes:
@@ -117,11 +117,12 @@ class _Answers:
         self.send("warning", {"text": message[:10_000]})
 
 
-def _serve(reader: FileReader, path: Path, out: _Answers) -> None:
-    from mmretrieve.isolation.records import plain_reading
+def _serve(reader: FileReader, request: wire.Message, out: _Answers) -> None:
+    from mmretrieve.isolation.records import plain_reading, read_wanted
 
+    path, wanted = Path(os.fsdecode(request.blobs[0])), read_wanted(request.body)
     try:
-        out.send("reading", plain_reading(reader.read(path, out)))
+        out.send("reading", plain_reading(reader.read(path, out, wanted), wanted))
     except MemoryError:
         out.send("failed", {"error": "MemoryError", "text": ""})
     except (InputError, SetupError, UsageError) as error:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mmretrieve.config import LimitSettings, OcrSettings, Settings, SpeechSettings
-from mmretrieve.datatypes import Probe
+from mmretrieve.datatypes import Probe, Segment
 from mmretrieve.demo import clips_folder
 from mmretrieve.errors import (
     InputError,
@@ -27,7 +27,8 @@ from mmretrieve.errors import (
     UsageError,
     WorkerCrashError,
 )
-from mmretrieve.indexers.reading import FileReader, Listener, Reader, Reading
+from mmretrieve.indexers.reading import FileReader, Listener, Reader, Reading, Wanted
+from mmretrieve.indexers.speech import SpeechTrack
 from mmretrieve.indexers.visual import VisualPassage
 from mmretrieve.isolation import process
 from mmretrieve.isolation.limits import resident_bytes, time_limit_s
@@ -95,6 +96,14 @@ def test_a_worker_gives_what_this_process_gives() -> None:
         for x, y in zip(a.keyframes, b.keyframes, strict=True):
             assert (x.time_s, x.start_s, x.end_s) == (y.time_s, y.start_s, y.end_s)
             assert np.array_equal(x.image, y.image)
+
+
+def test_what_is_known_is_not_read_again(worker: Worker, clip: Path) -> None:
+    known = SpeechTrack((Segment("said before", 0.5, 1.5),), "asr:tiny.en", "en")
+    ear = Ear()
+    reading = worker.read(clip, ear, Wanted(pictures=False, written=False, heard=known))
+    assert reading.track is known and reading.heard is None and not ear.passages
+    assert worker.read(clip, ear, Wanted(heard=known)).track is known and ear.passages
 
 
 def test_errors_of_a_file_come_through_and_the_worker_goes_on(
