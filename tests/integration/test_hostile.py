@@ -77,7 +77,19 @@ def test_every_container_that_is_read_is_known_to_this_ffmpeg() -> None:
         except ValueError:
             unknown.append(name)
     assert not set(unknown) - {"f4v", "matroska", "webm"}  # names of part of a reader
-    lists = {"hls", "dash", "concat", "concatf", "imf", "sdp", "rtp", "rtsp", "image2", "lavfi", "tty"}
+    lists = {
+        "hls",
+        "dash",
+        "concat",
+        "concatf",
+        "imf",
+        "sdp",
+        "rtp",
+        "rtsp",
+        "image2",
+        "lavfi",
+        "tty",
+    }
     assert not lists & set(DEMUXERS.split(","))
 
 
@@ -240,7 +252,7 @@ def test_no_worker_outlives_the_run(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         # As in a terminal: a shell without one has its children ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as run:
         while not (workers := _children(run.pid)):
             assert run.poll() is None
@@ -284,9 +296,7 @@ def test_indexing_says_nothing_that_steers(strange: Path) -> None:
 
 
 @pytest.mark.parametrize("chosen", FORMATS)
-def test_answers_say_nothing_that_steers(
-    strange: Path, chosen: str
-) -> None:
+def test_answers_say_nothing_that_steers(strange: Path, chosen: str) -> None:
     index = str(strange / "index")
     if not Path(index).exists():
         _said("index", str(strange / "videos"), "--index", index, "--asr", "off")
@@ -303,7 +313,9 @@ def test_answers_say_nothing_that_steers(
                 assert not any(cell.startswith(("=", "+", "@", "\t", "\r")) for cell in row)
         if chosen == "ndjson":
             records = [json.loads(line) for line in out.splitlines()]
-            assert all("\u202e" in str(record["path" if verb == ["ls"] else "video"]) for record in records)
+            assert all(
+                "\u202e" in str(record["path" if verb == ["ls"] else "video"]) for record in records
+            )
 
 
 def test_frames_that_are_no_numbers_are_no_tokens() -> None:
