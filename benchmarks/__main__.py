@@ -167,14 +167,18 @@ def _parser() -> argparse.ArgumentParser:
     crash.add_argument("folder", type=Path, nargs="?", help="videos; default: the demo clips")
     crash.add_argument("--times", type=int, default=10, metavar="N")
     crash.add_argument("--seed", type=int, default=0)
+    _add_life(commands)
+    return parser
 
+
+def _add_life(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Years of use: many videos, many updates."""
     load = commands.add_parser("load", help="thousands of small videos: memory, re-scan, search")
     load.add_argument("--videos", type=int, default=10_000, metavar="N")
     load.add_argument("--folder", type=Path, metavar="DIR", help="keeps the library and its index")
     load.add_argument(
         "--seconds", type=float, default=86_400, help="indexing is interrupted after so long"
     )
-    return parser
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

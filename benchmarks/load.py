@@ -1,4 +1,4 @@
-"""``load``: a library of thousands of small videos, indexed on this machine: memory, time, search, re-scan."""
+"""``load``: thousands of small videos indexed on this machine: memory, time, search, re-scan."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import IO
 
 import numpy as np
 
-from benchmarks.made_library import PER_FOLDER, MadeVideo, described, make
+from benchmarks.made_library import PER_FOLDER, MadeVideo, make
 from benchmarks.program import command, environment
 from benchmarks.result import Result
 from mmretrieve import Engine
@@ -100,9 +100,13 @@ def _run(n_videos: int, place: Path, seconds: float) -> int:
     )  # fmt: skip
     _memory(result, late)
     _searches(result, few, before, after, anywhere, late)
-    result.add("Index again, nothing changed", ("run", "whole process s"), list(enumerate(again, 1)))
+    result.add(
+        "Index again, nothing changed", ("run", "whole process s"), list(enumerate(again, 1))
+    )
     size = sum(info.size_bytes.values())
-    result.note(f"The index takes {size / 2**20:.1f} MiB, {size / max(info.n_videos, 1):,.0f} bytes a video.")
+    result.note(
+        f"The index takes {size / 2**20:.1f} MiB, {size / max(info.n_videos, 1):,.0f} bytes a video."
+    )
     if info.n_videos < n_videos:
         result.note(
             f"Stopped after {seconds:.0f} s with {info.n_videos:,} of {n_videos:,} videos in the index: "
@@ -135,7 +139,9 @@ def _memory(result: Result, late: Watched) -> None:
     slope = 0.0
     if len(worked) > 2:
         slope = float(np.polyfit([s.n_done for s in worked], [s.rss_mib for s in worked], 1)[0])
-    result.add("Memory of the indexing process", ("part of the run", "median MiB", "most MiB"), rows)
+    result.add(
+        "Memory of the indexing process", ("part of the run", "median MiB", "most MiB"), rows
+    )
     peak = max((s.rss_mib for s in late.samples), default=0.0)
     result.note(
         f"Slope after the first tenth: {1000 * slope:+.2f} MiB a thousand videos; peak, with the end of "
@@ -146,7 +152,7 @@ def _memory(result: Result, late: Watched) -> None:
 def _searches(
     result: Result, few: Sequence[MadeVideo], before: Asked, after: Asked, anywhere: Asked, late: Watched
 ) -> None:  # fmt: skip
-    rows = [
+    rows: list[tuple[str, float, float | None, float, float]] = [
         (name, a.first, a.in_ten, a.median_ms, a.p95_ms)
         for name, a in (
             (f"before: {len(few)} videos in the index", before),
@@ -158,7 +164,13 @@ def _searches(
         times = [ms for ms, _ in late.searches]
         right = float(np.mean([found for _, found in late.searches]))
         rows.append(
-            ("while indexing", right, None, float(np.median(times)), float(np.quantile(times, 0.95)))
+            (
+                "while indexing",
+                right,
+                None,
+                float(np.median(times)),
+                float(np.quantile(times, 0.95)),
+            )
         )
     columns = ("searches by a sentence", "found first", "in ten", "median ms", "p95 ms")
     result.add("Search for videos by what is said, written or known", columns, rows)
@@ -167,7 +179,9 @@ def _searches(
 
 def ask(index: Path, videos: Sequence[MadeVideo]) -> Asked:
     """Search for some of the videos, by their sentences."""
-    chosen = [videos[i] for i in np.linspace(0, len(videos) - 1, min(N_ASKED, len(videos))).astype(int)]
+    chosen = [
+        videos[i] for i in np.linspace(0, len(videos) - 1, min(N_ASKED, len(videos))).astype(int)
+    ]
     ranks, times = [], []
     with Engine.open(index) as engine:
         engine.search("warm up")

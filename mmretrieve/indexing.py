@@ -237,9 +237,9 @@ class IndexRun:
     def _note(self, result: FileResult) -> FileResult:
         """Keep the result of a file; one that was moved, or is a copy, stays that when more is done."""
         before = self._results.get(result.path)
-        if before is not None and before.outcome in (Outcome.MOVED, Outcome.DUPLICATE):
-            if result.outcome is Outcome.INDEXED:
-                result = replace(result, outcome=before.outcome)
+        same = before is not None and before.outcome in (Outcome.MOVED, Outcome.DUPLICATE)
+        if before is not None and same and result.outcome is Outcome.INDEXED:
+            result = replace(result, outcome=before.outcome)
         self._results[result.path] = result
         return result
 
@@ -303,14 +303,16 @@ class IndexRun:
             for item in chunk:
                 yield partial(self._refresh, item, kept.get(item.video_id), ingestor, tell)
 
-    def _refresh(
-        self, item: Refresh, kept: Kept | None, ingestor: Ingestor, tell: Teller
-    ) -> _Done:
+    def _refresh(self, item: Refresh, kept: Kept | None, ingestor: Ingestor, tell: Teller) -> _Done:
         """Do again of one video what changed."""
         start, path = time.perf_counter(), item.file.path
         try:
             made = ingestor.ingest(
-                Path(path), item.video_id, tell.reached(path), sidecars=item.file.sidecars, kept=kept
+                Path(path),
+                item.video_id,
+                tell.reached(path),
+                sidecars=item.file.sidecars,
+                kept=kept,
             )
         except InputError as error:
             looked = Looked(item.file, item.file, Look.KNOWN)
