@@ -73,6 +73,12 @@ def _load(given: argparse.Namespace) -> int:
     return load.run(given.videos, given.folder, given.seconds)
 
 
+def _updates(given: argparse.Namespace) -> int:
+    from benchmarks import updates
+
+    return updates.run(given.updates, given.videos, given.documents)
+
+
 def _videos(given: argparse.Namespace) -> int:
     from benchmarks import videos
 
@@ -111,6 +117,7 @@ _COMMANDS = {
     "kernels": _kernels,
     "crash": _crash,
     "load": _load,
+    "updates": _updates,
 }
 
 
@@ -179,6 +186,10 @@ def _add_life(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     load.add_argument(
         "--seconds", type=float, default=86_400, help="indexing is interrupted after so long"
     )
+    updates = commands.add_parser("updates", help="single updates, and the room that they take")
+    updates.add_argument("--updates", type=int, default=1_000, metavar="N")
+    updates.add_argument("--videos", type=int, default=200, metavar="N")
+    updates.add_argument("--documents", type=int, default=200, metavar="N")
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

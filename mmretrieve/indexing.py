@@ -54,6 +54,7 @@ class Options:
     retry_failed: bool = False
     force: bool = False
     dry_run: bool = False
+    hold: Callable[[Path], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,9 @@ class IndexRun:
             item = look(
                 state, before, force=options.force, retry_failed=options.retry_failed
             )  # fmt: skip
+            if item.look is Look.OPEN and options.hold is not None and options.hold(found.path):
+                # As if it were not there yet; what the index has of it stays.
+                continue
             if item.look is Look.KNOWN and before is not None:
                 item = replace(item, state=replace(state, video_id=before.video_id))
                 self._results[state.path] = FileResult(state.path, Outcome.UNCHANGED)
