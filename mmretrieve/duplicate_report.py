@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from mmretrieve.lifecycle.duplicates import DuplicateLimits, find_pairs, groups
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
 from mmretrieve.reports import DuplicateGroup, SharedStretch
-from mmretrieve.storage.extractions import read_traces
 from mmretrieve.storage.reader import Snapshot
+
+if TYPE_CHECKING:
+    from mmretrieve.lifecycle.duplicates import DuplicateLimits
+
+
+class ReportsDuplicates(ABC):
+    """What an engine can say of videos that show the same."""
+
+    @abstractmethod
+    def _fresh(self) -> Snapshot: ...
+
+    def duplicates(self, limits: DuplicateLimits | None = None) -> tuple[DuplicateGroup, ...]:
+        """Files with equal bytes, and videos that show the same pictures: copies that were encoded anew,
+        scaled, cropped a little or trimmed. Largest group first."""
+        return duplicate_groups(self._fresh(), limits)
 
 
 def duplicate_groups(
     snapshot: Snapshot, limits: DuplicateLimits | None = None
 ) -> tuple[DuplicateGroup, ...]:
     """Groups of files with equal bytes or the same pictures, largest first."""
+    from mmretrieve.lifecycle.duplicates import find_pairs, groups
+    from mmretrieve.storage.extractions import read_traces
+
     traces = read_traces(snapshot.folder)
     shown = [(v.video_id, traces[v.revision]) for v in snapshot.videos if v.revision in traces]
     names = [snapshot.paths[video_id] for video_id, _ in shown]

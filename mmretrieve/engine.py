@@ -20,10 +20,11 @@ from mmretrieve.datatypes import (
     SearchResult,
 )
 from mmretrieve.documents import Document
+from mmretrieve.duplicate_report import ReportsDuplicates
 from mmretrieve.encoders.registry import load_encoder
 from mmretrieve.errors import CodesError, IndexNotFoundError, PresetMismatchError, UsageError
 from mmretrieve.index_facts import index_info, new_manifest, video_info
-from mmretrieve.reports import DuplicateGroup, IndexInfo, IndexReport, Progress, VideoInfo
+from mmretrieve.reports import IndexInfo, IndexReport, Progress, VideoInfo
 from mmretrieve.storage.folder import (
     Manifest,
     check_free,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 DEVICE_VARIABLE = "MMRETRIEVE_DEVICE"
 
 
-class Engine(WholeIndex):
+class Engine(WholeIndex, ReportsDuplicates):
     """Search over the videos of one index folder.
 
     >>> with Engine.create(Path("library.mmretrieve")) as engine:  # doctest: +SKIP
@@ -249,13 +250,6 @@ class Engine(WholeIndex):
     def info(self) -> IndexInfo:
         """Counts, sizes and failures."""
         return index_info(self._fresh())
-
-    def duplicates(self) -> tuple[DuplicateGroup, ...]:
-        """Files with equal bytes, and videos that show the same pictures: copies that were encoded anew,
-        scaled, cropped a little or trimmed. Largest group first."""
-        from mmretrieve.duplicate_report import duplicate_groups
-
-        return duplicate_groups(self._fresh())
 
     def verify(self) -> tuple[str, ...]:
         """Read all that searching scans and compare it with its checksums: what is wrong, if

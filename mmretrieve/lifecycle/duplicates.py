@@ -23,8 +23,9 @@ STEP_S = 1 / 3
 @dataclass(frozen=True, slots=True)
 class DuplicateLimits:
     """``alike``: least correlation of pictures at the same time; ``moves``: least correlation of what
-    changes in them; ``still``: root mean square change of luma (0 to 255) below which nothing moves,
-    and then ``same`` is asked of the pictures; ``overlap_s`` or ``overlap_share`` of the shorter
+    changes in them; ``still``: root mean square change of luma (0 to 255) below which nothing moves:
+    a still stretch tells nothing of videos that move elsewhere, and of still videos ``same`` is
+    asked of the pictures; ``overlap_s`` or ``overlap_share`` of the shorter
     video, whichever is longer: least time that is shared."""
 
     alike: float = 0.9
@@ -52,6 +53,11 @@ class _Film:
 
     luma: _Floats
     start_s: float
+
+    @property
+    def rms(self) -> float:
+        """How much moves in it: root mean square change of luma."""
+        return _rms(self.luma - self.luma.mean(axis=0))
 
 
 def find_pairs(
@@ -145,10 +151,12 @@ def _compared(
     if a is None or b is None:
         return None
     best: Pair | None = None
+    are_still = max(a.rms, b.rms) < limits.still
     for cropped in _crops(b.luma):
-        for shift, n in _alignments(_unit(a.luma), _unit(cropped), limits):
+        for shift, n in _alignments(a.luma, cropped, limits):
             at_a, at_b = max(shift, 0), max(-shift, 0)
-            similarity = _similarity(a.luma[at_a : at_a + n], cropped[at_b : at_b + n], limits)
+            stretch = a.luma[at_a : at_a + n], cropped[at_b : at_b + n]
+            similarity = _similarity(*stretch, are_still, limits)
             if similarity is not None and (best is None or similarity > best.similarity):
                 best = Pair(first, second, similarity, _span(a, at_a, n), _span(b, at_b, n))
         if best is not None and best.similarity > 0.97:
@@ -180,28 +188,41 @@ def _zoomed(luma: _Floats, margin: float) -> _Floats:
 
 
 def _alignments(a: _Floats, b: _Floats, limits: DuplicateLimits) -> list[tuple[int, int]]:
-    """The likeliest (shift of ``b`` against ``a``, points shared): by the mean similarity of pictures."""
+    """The likeliest (shift of ``b`` against ``a``, points shared): by how alike pictures are, and by how
+    alike the changes in them are."""
     n_a, n_b = len(a), len(b)
     least = max(round(limits.overlap_s / STEP_S), round(limits.overlap_share * min(n_a, n_b)), 2)
-    table = a @ b.T
+    pictures = _unit(a) @ _unit(b).T
+    moved_a, moved_b = ((x - np.median(x, axis=0)).reshape(len(x), -1) for x in (a, b))
+    changes = moved_a @ moved_b.T
+    power_a, power_b = ((x**2).sum(axis=1) for x in (moved_a, moved_b))
     found = []
     for shift in range(least - n_b, n_a - least + 1):
-        diagonal = np.diagonal(table, -shift)
-        found.append((float(diagonal.mean()), shift, len(diagonal)))
-    found.sort(reverse=True)
-    likely = [(shift, n) for mean, shift, n in found if mean >= limits.alike - 0.05]
-    return likely[:_SPREAD]
+        mean = np.diagonal(pictures, -shift).mean()
+        if mean < limits.alike - 0.05:
+            continue
+        n = min(n_a - max(shift, 0), n_b - max(-shift, 0))
+        power = power_a[max(shift, 0) :][:n].sum() * power_b[max(-shift, 0) :][:n].sum()
+        moves = np.diagonal(changes, -shift).sum() / max(float(np.sqrt(power)), 1e-6)
+        found.append((float(mean), float(moves), shift, n))
+    likely = sorted(found, reverse=True)[:_SPREAD]
+    likely += sorted(found, key=lambda one: one[1], reverse=True)[:_SPREAD]
+    return list(dict.fromkeys((shift, n) for _, _, shift, n in likely))
 
 
-def _similarity(a: _Floats, b: _Floats, limits: DuplicateLimits) -> float | None:
+def _rms(values: _Floats) -> float:
+    return float(np.sqrt((values**2).mean()))
+
+
+def _similarity(a: _Floats, b: _Floats, are_still: bool, limits: DuplicateLimits) -> float | None:
     """How alike two aligned stretches ``(n, 9, 12)`` are, None where they are not the same."""
     alike = float((_unit(a) * _unit(b)).sum(axis=1).mean())
     if alike < limits.alike:
         return None
     moved_a, moved_b = a - a.mean(axis=0), b - b.mean(axis=0)
-    rms_a, rms_b = float(np.sqrt((moved_a**2).mean())), float(np.sqrt((moved_b**2).mean()))
+    rms_a, rms_b = _rms(moved_a), _rms(moved_b)
     if max(rms_a, rms_b) < limits.still:
-        return alike if alike >= limits.same else None
+        return alike if are_still and alike >= limits.same else None
     if min(rms_a, rms_b) < limits.still / 3:
         return None
     moves = float((moved_a * moved_b).mean() / (rms_a * rms_b))
