@@ -29,7 +29,7 @@ LeastOption = Annotated[
 
 def duplicates(
     index: IndexOption = None,
-    least: LeastOption = 0.8,
+    least: LeastOption = 0.9,
     chosen: ReportFormatOption = ReportFormat.AUTO,
     verbose: VerboseOption = False,
 ) -> None:
