@@ -80,6 +80,12 @@ def _load(given: argparse.Namespace) -> int:
     return load.run(given.videos, given.folder, given.seconds)
 
 
+def _updates(given: argparse.Namespace) -> int:
+    from benchmarks import updates
+
+    return updates.run(given.updates, given.videos, given.documents)
+
+
 def _videos(given: argparse.Namespace) -> int:
     from benchmarks import videos
 
@@ -119,6 +125,7 @@ _COMMANDS = {
     "crash": _crash,
     "fuzz": _fuzz,
     "load": _load,
+    "updates": _updates,
 }
 
 
@@ -175,15 +182,23 @@ def _parser() -> argparse.ArgumentParser:
     crash.add_argument("folder", type=Path, nargs="?", help="videos; default: the demo clips")
     crash.add_argument("--times", type=int, default=10, metavar="N")
     crash.add_argument("--seed", type=int, default=0)
-
+    _add_life(commands)
     _add_fuzz(commands)
+    return parser
+
+
+def _add_life(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Years of use: many videos, many updates."""
     load = commands.add_parser("load", help="thousands of small videos: memory, re-scan, search")
     load.add_argument("--videos", type=int, default=10_000, metavar="N")
     load.add_argument("--folder", type=Path, metavar="DIR", help="keeps the library and its index")
     load.add_argument(
         "--seconds", type=float, default=86_400, help="indexing is interrupted after so long"
     )
-    return parser
+    updates = commands.add_parser("updates", help="single updates, and the room that they take")
+    updates.add_argument("--updates", type=int, default=1_000, metavar="N")
+    updates.add_argument("--videos", type=int, default=200, metavar="N")
+    updates.add_argument("--documents", type=int, default=200, metavar="N")
 
 
 def _add_fuzz(commands: Any) -> None:

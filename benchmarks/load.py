@@ -1,4 +1,4 @@
-"""``load``: a library of thousands of small videos, indexed on this machine: memory, time, search, re-scan."""
+"""``load``: thousands of small videos indexed on this machine: memory, time, search, re-scan."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import IO
 
 import numpy as np
 
-from benchmarks.made_library import PER_FOLDER, MadeVideo, described, make
+from benchmarks.made_library import PER_FOLDER, MadeVideo, make
 from benchmarks.program import command, environment
 from benchmarks.result import Result
 from mmretrieve import Engine
@@ -152,7 +152,7 @@ def _memory(result: Result, late: Watched) -> None:
 def _searches(
     result: Result, few: Sequence[MadeVideo], before: Asked, after: Asked, anywhere: Asked, late: Watched
 ) -> None:  # fmt: skip
-    rows = [
+    rows: list[tuple[str, float, float | None, float, float]] = [
         (name, a.first, a.in_ten, a.median_ms, a.p95_ms)
         for name, a in (
             (f"before: {len(few)} videos in the index", before),

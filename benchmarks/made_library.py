@@ -14,7 +14,6 @@ from typing import cast
 
 import av
 import numpy as np
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -23,23 +22,23 @@ PER_FOLDER = 500
 _PEOPLE = (
     "baker sailor teacher painter gardener pilot nurse farmer drummer potter weaver miner fisher tailor "
     "plumber dancer judge writer skater archer"
-).split()
+)
 _DEEDS = (
     "carries repairs paints counts follows hides washes sells measures borrows admires breaks finds "
     "photographs polishes loses weighs teaches draws guards"
-).split()
+)
 _COLOURS = (
     "red green blue yellow purple orange silver golden black white brown pink grey striped spotted "
     "wooden"
-).split()
+)
 _THINGS = (
     "lantern bicycle violin kettle ladder umbrella suitcase clock basket hammer statue telescope "
     "blanket mirror compass bottle helmet piano wheel anchor candle rope tent spoon barrel"
-).split()
+)
 _PLACES = (
     "harbour library market desert bridge castle garden station museum valley island kitchen meadow "
     "tunnel lighthouse orchard"
-).split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +63,10 @@ def sentence(number: int, edition: int = 0) -> str:
     mixed = (number * 1_000_003 + edition * 7_919) % 2_560_000
     words = []
     for choice in (_PEOPLE, _DEEDS, _COLOURS, _THINGS, _PLACES):
-        order = rng.permutation(len(choice))
-        words.append(choice[order[mixed % len(choice)]])
-        mixed //= len(choice)
+        options = choice.split()
+        order = rng.permutation(len(options))
+        words.append(options[order[mixed % len(options)]])
+        mixed //= len(options)
     who, does, colour, what, where = words
     return f"{who} {does} {colour} {what} {where}"
 
@@ -111,7 +111,7 @@ def _write(path: Path, picture: NDArray[np.uint8], seed: int) -> None:
     """One second to three of a still picture."""
     temporary = path.with_suffix(".tmp")
     with av.open(str(temporary), "w", format="mp4") as container:
-        stream = cast(VideoStream, container.add_stream("libx264", rate=FPS))
+        stream = container.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.options = {"preset": "ultrafast", "crf": "20", "threads": "1"}
         container.metadata["comment"] = f"number {seed}"

@@ -23,7 +23,8 @@ from mmretrieve.documents import CONTAINER, Document, Picture
 from mmretrieve.encoders.base import Encoder
 from mmretrieve.errors import InputError
 from mmretrieve.indexers.windows import Window, distribute, extend
-from mmretrieve.ingest import Ingested, Part, thumbnail
+from mmretrieve.ingest import Ingested, thumbnail
+from mmretrieve.lifecycle.reuse import Part
 from mmretrieve.reports import Stage
 from mmretrieve.storage.records import Thumbnail, VideoEntry, VideoRecord
 

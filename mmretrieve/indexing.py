@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,7 @@ class Options:
     retry_failed: bool = False
     force: bool = False
     dry_run: bool = False
+    hold: Callable[[Path], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,9 @@ class IndexRun:
             item = look(
                 state, before, force=options.force, retry_failed=options.retry_failed
             )  # fmt: skip
+            if item.look is Look.OPEN and options.hold is not None and options.hold(found.path):
+                # As if it were not there yet; what the index has of it stays.
+                continue
             if item.look is Look.KNOWN and before is not None:
                 item = replace(item, state=replace(state, video_id=before.video_id))
                 self._results[state.path] = FileResult(state.path, Outcome.UNCHANGED)
@@ -182,31 +186,35 @@ class IndexRun:
         tell: Teller,
         n_expected: int,
     ) -> bool:
-        with IndexWriter(self._folder, self._manifest) as writer:
+        with (
+            closing(Ingestor(self._settings, self._encoder)) as ingestor,
+            self._writer(ingestor, len(todo) + n_expected) as writer,
+        ):
             # Taken under the lock: another writer may have ended since the first look.
             snapshot = Snapshot(self._folder, self._manifest)
             writer.sweep(snapshot.unmarked_revisions())
             tell.of(None)
-            ingestor = Ingestor(self._settings, self._encoder)
-            ingestor.warm_up(len(todo) + n_expected)
-            try:
-                opened: dict[str, FileRecord] = {}
-                work = self._openings(todo, snapshot, ingestor, tell, opened)
+            opened: dict[str, FileRecord] = {}
+            work = self._openings(todo, snapshot, ingestor, tell, opened)
+            interrupted = self._drain(writer, work, snapshot, tell, ingestor)
+            if not interrupted:
+                now = [replace(i, state=opened.get(i.state.path, i.state)) for i in looked]
+                stale = self._stale(Snapshot(self._folder, self._manifest), now)
+                tell.expect(len(stale) - n_expected)
+                work = self._refreshes(stale, ingestor, tell)
                 interrupted = self._drain(writer, work, snapshot, tell, ingestor)
-                if not interrupted:
-                    now = [replace(i, state=opened.get(i.state.path, i.state)) for i in looked]
-                    stale = self._stale(Snapshot(self._folder, self._manifest), now)
-                    tell.expect(len(stale) - n_expected)
-                    work = self._refreshes(stale, ingestor, tell)
-                    interrupted = self._drain(writer, work, snapshot, tell, ingestor)
-            finally:
-                ingestor.close()
+            ingestor.close()  # its workers are not needed any more, and their memory is
             if not interrupted:
                 writer.commit([], [item.state for item in looked if _is_note(item)])
                 self._tidy(writer, gone)
                 self._warnings += writer.tend()
                 self._warnings += self._seal()
         return interrupted
+
+    def _writer(self, ingestor: Ingestor, n_files: int) -> IndexWriter:
+        """The writer, which takes long to import; what reads videos gets ready meanwhile."""
+        ingestor.warm_up(n_files)
+        return IndexWriter(self._folder, self._manifest)
 
     def _drain(
         self,
@@ -238,9 +246,9 @@ class IndexRun:
     def _note(self, result: FileResult) -> FileResult:
         """Keep the result of a file; one that was moved, or is a copy, stays that when more is done."""
         before = self._results.get(result.path)
-        if before is not None and before.outcome in (Outcome.MOVED, Outcome.DUPLICATE):
-            if result.outcome is Outcome.INDEXED:
-                result = replace(result, outcome=before.outcome)
+        same = before is not None and before.outcome in (Outcome.MOVED, Outcome.DUPLICATE)
+        if before is not None and same and result.outcome is Outcome.INDEXED:
+            result = replace(result, outcome=before.outcome)
         self._results[result.path] = result
         return result
 

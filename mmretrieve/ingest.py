@@ -25,6 +25,7 @@ from mmretrieve.datatypes import (
     Probe,
     Segment,
     TokenEmbeddings,
+    TracePoint,
 )
 from mmretrieve.encoders.base import Encoder, empty_tokens
 from mmretrieve.errors import StoppedError
@@ -130,7 +131,7 @@ class Ingestor:
         reading = self._reader.read(path, watcher, wanted)
         clock.seconds.update(reading.seconds)
         seen = watcher.passages if wanted.pictures else list(_seen_before(reuse))
-        extraction = self._extraction(sidecars, seen, reading, reuse, wanted)
+        extraction = self._extraction(sidecars, seen, watcher.trace, reading, reuse, wanted)
         for message in _told_before(reading, reuse, wanted):
             watcher.warnings.add(message)
         parts = tuple(self._parts(seen, reading.track, reading.metadata, clock, reuse))
@@ -151,6 +152,7 @@ class Ingestor:
         self,
         sidecars: str,
         seen: Sequence[_Seen],
+        trace: Sequence[TracePoint],
         reading: Reading,
         reuse: Reuse,
         wanted: Wanted,
@@ -171,6 +173,7 @@ class Ingestor:
             tuple((s.window.start_s, s.window.end_s) for s in seen),
             tuple(s.lines for s in seen),
             reading.seen_warnings if wanted.pictures else before.seen.warnings,
+            tuple(trace) if wanted.pictures else before.seen.trace,
         )
         return Extraction(sidecars, keys, pictures, heard)
 
@@ -266,6 +269,7 @@ class _Watcher:
         self._clock = clock
         self._on_time = on_time
         self.passages: list[_Seen] = []
+        self.trace: list[TracePoint] = []
         self.warnings = _Warnings()
 
     def probed(self, probe: Probe) -> None:
@@ -273,6 +277,7 @@ class _Watcher:
 
     def seen(self, passage: VisualPassage) -> None:
         """Take in the next passage."""
+        self.trace += passage.trace
         with self._clock.time(Stage.FRAMES):
             self.passages.append(self._look(passage))
         if self._on_time is not None:

@@ -134,3 +134,29 @@ class IndexInfo:
     encoders: Mapping[str, str]
     failures: tuple[Failure, ...]
     search_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class SharedStretch:
+    """Two videos that show the same: how alike (0 to 1), and the seconds of each that are shared."""
+
+    first: str
+    second: str
+    similarity: float
+    first_span: tuple[float, float]
+    second_span: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroup:
+    """Files that show the same pictures. ``paths`` are all of them; those of equal bytes are stored as
+    one video and listed in ``equal``, each set together; ``stretches`` tell of the others."""
+
+    paths: tuple[str, ...]
+    equal: tuple[tuple[str, ...], ...]
+    stretches: tuple[SharedStretch, ...]
+
+    @property
+    def similarity(self) -> float:
+        """Of the two that are least alike of those that were compared."""
+        return min((stretch.similarity for stretch in self.stretches), default=1.0)

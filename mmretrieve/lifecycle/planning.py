@@ -72,22 +72,32 @@ def look(
     state: FileRecord, before: FileRecord | None, *, force: bool, retry_failed: bool
 ) -> Looked:
     """What is to be done first about a file that was found in ``state``."""
+    reason = _why_open(state, before, force=force, retry_failed=retry_failed)
+    if reason is not None:
+        return Looked(state, before, Look.OPEN, reason)
+    if before is not None and before.error is not None:
+        return Looked(state, before, Look.SKIP, "failed before and did not change")
+    return Looked(state, before, Look.KNOWN)
+
+
+def _why_open(
+    state: FileRecord, before: FileRecord | None, *, force: bool, retry_failed: bool
+) -> str | None:
     if before is None:
-        return Looked(state, before, Look.OPEN, "new file")
-    if force:
-        return Looked(state, before, Look.OPEN, "everything is wanted again")
-    if state.size_bytes != before.size_bytes:
-        told = f"changed from {before.size_bytes:,} to {state.size_bytes:,} bytes"
-        return Looked(state, before, Look.OPEN, told)
-    if state.mtime_ns != before.mtime_ns:
-        return Looked(state, before, Look.OPEN, "written to since")
-    if before.error is None and before.video_id is not None:
-        return Looked(state, before, Look.KNOWN)
-    if (state.sidecars, state.settings_key) != (before.sidecars, before.settings_key):
-        return Looked(state, before, Look.OPEN, "failed before, and what it depends on changed")
-    if retry_failed:
-        return Looked(state, before, Look.OPEN, "failed before")
-    return Looked(state, before, Look.SKIP, "failed before and did not change")
+        return "new file"
+    depends = (state.sidecars, state.settings_key) != (before.sidecars, before.settings_key)
+    reasons = (
+        (force, "everything is wanted again"),
+        (
+            state.size_bytes != before.size_bytes,
+            f"changed from {before.size_bytes:,} to {state.size_bytes:,} bytes",
+        ),
+        (state.mtime_ns != before.mtime_ns, "written to since"),
+        (before.error is None and before.video_id is None, "not known what it is"),
+        (before.error is not None and depends, "failed before, and what it depends on changed"),
+        (before.error is not None and retry_failed, "failed before"),
+    )
+    return next((reason for holds, reason in reasons if holds), None)
 
 
 def settle(

@@ -35,12 +35,12 @@ def gone_files(
     for root in roots:
         below = [file for file in files if Path(file.path).is_relative_to(root)]
         missing = [file for file in below if file.path not in found and is_gone(file.path)]
-        if missing and len(missing) == len(below) and root.is_dir():
-            if not any(Path(path).is_relative_to(root) for path in found):
-                raise PruneRefusedError(
-                    f"{root} holds no video, and the index knows {len(missing)} there: is its disk "
-                    "mounted? Nothing was removed; if they are meant to go, use "
-                    f"`mmretrieve remove '{root}/*'`"
-                )
+        left = len(missing) < len(below) or any(Path(p).is_relative_to(root) for p in found)
+        if missing and not left and root.is_dir():
+            raise PruneRefusedError(
+                f"{root} holds no video, and the index knows {len(missing)} there: is its disk "
+                "mounted? Nothing was removed; if they are meant to go, use "
+                f"`mmretrieve remove '{root}/*'`"
+            )
         out += missing
     return list({file.path: file for file in out}.values())

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmretrieve.datatypes import Box, Segment
+from mmretrieve.datatypes import Box, Segment, TracePoint
 from mmretrieve.errors import IndexFormatError
 from mmretrieve.storage.records import Extraction, Heard, Seen, VideoEntry
 from mmretrieve.storage.tables import open_table, table_exists
@@ -32,6 +32,8 @@ def extraction_row(entry: VideoEntry) -> dict[str, Any]:
         "keys": json.dumps(dict(extraction.keys), sort_keys=True),
         "seen": _packed(extraction.seen),
         "heard": _packed(extraction.heard),
+        "trace_s": [point.time_s for point in extraction.seen.trace],
+        "trace": zlib.compress(b"".join(point.luma for point in extraction.seen.trace)),
     }
 
 
@@ -73,6 +75,7 @@ def _extraction(row: Mapping[str, Any]) -> Extraction:
             tuple((start, end) for start, end in seen["windows"]),
             tuple(tuple(_segment(s) for s in lines) for lines in seen["lines"]),
             tuple(seen["warnings"]),
+            tuple(_points(row)),
         ),
         Heard(
             tuple(_segment(s) for s in heard["segments"]),
@@ -83,7 +86,25 @@ def _extraction(row: Mapping[str, Any]) -> Extraction:
     )
 
 
+def read_traces(folder: Path) -> dict[str, tuple[TracePoint, ...]]:
+    """Revision -> coarse pictures over time, of all videos that have some."""
+    if not table_exists(folder, NAME):
+        return {}
+    rows = open_table(folder, NAME).to_table(columns=["revision", "trace_s", "trace"]).to_pylist()
+    return {row["revision"]: tuple(_points(row)) for row in rows if row["trace_s"]}
+
+
+def _points(row: Mapping[str, Any]) -> Iterator[TracePoint]:
+    times = row["trace_s"] or []
+    luma = zlib.decompress(row["trace"]) if times else b""
+    size = len(luma) // max(len(times), 1)
+    for number, time_s in enumerate(times):
+        yield TracePoint(time_s, luma[number * size : (number + 1) * size])
+
+
 def _packed(value: Seen | Heard) -> bytes:
+    if isinstance(value, Seen):
+        value = dataclasses.replace(value, trace=())  # has columns of its own
     return zlib.compress(json.dumps(dataclasses.asdict(value)).encode())
 
 

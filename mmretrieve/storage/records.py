@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mmretrieve.datatypes import Fact as Fact
-from mmretrieve.datatypes import Modality, Passage, Probe, Segment, TokenEmbeddings
+from mmretrieve.datatypes import Modality, Passage, Probe, Segment, TokenEmbeddings, TracePoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,12 @@ class Heard:
 class Seen:
     """What the pictures gave. ``windows``: start and end of each passage of pictures in seconds, before
     speech adds any; ``lines``: what is written in each, empty if text was not read; ``warnings``: told
-    while pictures were read."""
+    while pictures were read; ``trace``: coarse pictures over time."""
 
     windows: tuple[tuple[float, float], ...] = ()
     lines: tuple[tuple[Segment, ...], ...] = ()
     warnings: tuple[str, ...] = ()
+    trace: tuple[TracePoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

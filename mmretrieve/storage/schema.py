@@ -85,6 +85,8 @@ def schemas(dim: int | None) -> dict[str, pa.Schema]:
                 ("keys", pa.string()),
                 ("seen", pa.binary()),
                 ("heard", pa.binary()),
+                ("trace_s", pa.list_(pa.float32())),
+                ("trace", pa.binary()),
             ]
         ),
     }

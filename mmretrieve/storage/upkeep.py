@@ -54,7 +54,7 @@ def due(fragments: Sequence[Fragment], limits: UpkeepLimits) -> int | None:
         counts[tier] = counts.get(tier, 0) + 1
     full = [tier for tier, count in counts.items() if count >= limits.fan_in]
     if full:
-        return limits.fan_in ** (1 + max(full))
+        return int(limits.fan_in ** (1 + max(full)))
     dead = any(f.n_deleted > limits.dead_share * f.n_rows for f in fragments)
     return 0 if dead else None
 

@@ -10,11 +10,11 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from mmretrieve.storage import upkeep
 from mmretrieve.storage.extractions import extraction_row
 from mmretrieve.storage.folder import Manifest, acquire_lock
 from mmretrieve.storage.records import FileRecord, VideoEntry
 from mmretrieve.storage.schema import TABLES, passage_table, schemas, video_row
-from mmretrieve.storage import upkeep
 
 TEND_EVERY = 16
 """Commits after which the tables are looked at in the course of a run."""
@@ -33,6 +33,7 @@ class IndexWriter:
         self._lock = acquire_lock(folder)
         self._folder = folder
         self._n_commits = 0
+        self._notes: dict[str, None] = {}
         self._revisions: dict[str, str] | None = None
         self._paths: set[str] | None = None
         try:
@@ -114,11 +115,11 @@ class IndexWriter:
 
     def tend(self) -> tuple[str, ...]:
         """Compact what is due and drop versions that no reader can still hold, on the schedule of
-        :mod:`mmretrieve.storage.upkeep`; what went wrong, if anything."""
-        notes = upkeep.tend(self._folder)
+        :mod:`mmretrieve.storage.upkeep`; what went wrong since the lock was taken, if anything."""
+        self._notes |= dict.fromkeys(upkeep.tend(self._folder))
         for table in self._tables.values():
             table.checkout_latest()
-        return notes
+        return tuple(self._notes)
 
     def optimize(self) -> None:
         """Compact all tables as far as it goes, and drop versions that no reader can still hold."""
