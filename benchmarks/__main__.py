@@ -76,6 +76,24 @@ def _balance(given: argparse.Namespace) -> int:
     return 0
 
 
+def _fuzz(given: argparse.Namespace) -> int:
+    from benchmarks import fuzz
+
+    return fuzz.run(given.inputs, given.seconds, given.seed, given.keep, given.only, given.at)
+
+
+def _load(given: argparse.Namespace) -> int:
+    from benchmarks import load
+
+    return load.run(given.videos, given.folder, given.seconds)
+
+
+def _updates(given: argparse.Namespace) -> int:
+    from benchmarks import updates
+
+    return updates.run(given.updates, given.videos, given.documents)
+
+
 def _videos(given: argparse.Namespace) -> int:
     from benchmarks import videos
 
@@ -114,6 +132,9 @@ _COMMANDS = {
     "kernels": _kernels,
     "crash": _crash,
     "balance": _balance,
+    "fuzz": _fuzz,
+    "load": _load,
+    "updates": _updates,
 }
 
 
@@ -171,6 +192,8 @@ def _parser() -> argparse.ArgumentParser:
     crash.add_argument("folder", type=Path, nargs="?", help="videos; default: the demo clips")
     crash.add_argument("--times", type=int, default=10, metavar="N")
     crash.add_argument("--seed", type=int, default=0)
+    _add_life(commands)
+    _add_fuzz(commands)
     return parser
 
 
@@ -182,6 +205,32 @@ def _add_balance(commands: Any) -> None:
     )
     balance.add_argument("--only", default="", metavar="NAME;...", help="some of the arms")
     balance.add_argument("--seeds", type=int, default=2, metavar="N")
+
+
+def _add_life(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Years of use: many videos, many updates."""
+    load = commands.add_parser("load", help="thousands of small videos: memory, re-scan, search")
+    load.add_argument("--videos", type=int, default=10_000, metavar="N")
+    load.add_argument("--folder", type=Path, metavar="DIR", help="keeps the library and its index")
+    load.add_argument(
+        "--seconds", type=float, default=86_400, help="indexing is interrupted after so long"
+    )
+    updates = commands.add_parser("updates", help="single updates, and the room that they take")
+    updates.add_argument("--updates", type=int, default=1_000, metavar="N")
+    updates.add_argument("--videos", type=int, default=200, metavar="N")
+    updates.add_argument("--documents", type=int, default=200, metavar="N")
+
+
+def _add_fuzz(commands: Any) -> None:
+    fuzz = commands.add_parser("fuzz", help="damaged and hostile inputs, thousands of them")
+    fuzz.add_argument("--inputs", type=int, default=60_000, metavar="N")
+    fuzz.add_argument("--seconds", type=float, default=1e9, metavar="S", help="stop after so long")
+    fuzz.add_argument("--seed", type=int, default=0)
+    fuzz.add_argument("--only", default="", metavar="NAME", help="targets named like this")
+    fuzz.add_argument(
+        "--at", type=int, metavar="NUMBER", help="that input alone, untouched by faults"
+    )
+    fuzz.add_argument("--keep", type=Path, metavar="DIR", help="write inputs with faults here")
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

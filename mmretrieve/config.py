@@ -90,6 +90,20 @@ class EncoderSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """What reading one file may take, in a process of its own; past it the file is given up."""
+
+    memory_mb: int = 4096
+    """Memory of a process that reads videos, its models included."""
+    time_floor_s: float = 300.0
+    """Every file may take so long, ..."""
+    time_factor: float = 30.0
+    """... and so many seconds more for each second of media, ..."""
+    time_cap_s: float = 86_400.0
+    """... but never longer than this."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that decides what an index holds, plus how many files are worked on at once."""
 
@@ -99,6 +113,7 @@ class Settings:
     speech: SpeechSettings = field(default_factory=SpeechSettings)
     ocr: OcrSettings = field(default_factory=OcrSettings)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
     jobs: int = 2
 
     def __post_init__(self) -> None:
@@ -113,8 +128,7 @@ class Settings:
     @property
     def content_key(self) -> str:
         """Hex digest of the settings that change the tokens of a video."""
-        apart = {"jobs", "encoder"}
-        content = {k: v for k, v in dataclasses.asdict(self).items() if k not in apart}
+        content = {k: v for k, v in dataclasses.asdict(self).items() if k not in _HOW_NOT_WHAT}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_toml(self) -> str:
@@ -150,12 +164,16 @@ class Settings:
         return cls.from_toml(path.read_text(encoding="utf-8"))
 
 
+_HOW_NOT_WHAT = ("jobs", "limits", "encoder")
+"""Settings that change no token."""
+
 _GROUPS: dict[str, type[Any]] = {
     "visual": VisualSettings,
     "passages": PassageSettings,
     "speech": SpeechSettings,
     "ocr": OcrSettings,
     "encoder": EncoderSettings,
+    "limits": LimitSettings,
 }
 
 
