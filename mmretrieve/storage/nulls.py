@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mmretrieve.scoring.nulls import Nulls
+from mmretrieve.storage.atomic import is_whole, sealed_json
 
 _FILE = "nulls.json"
 
@@ -25,15 +26,19 @@ def write_nulls(folder: Path, version: int, nulls: Mapping[str, Nulls]) -> None:
         for kind, measured in nulls.items()
     }
     temporary = folder / f"{_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps({"version": version, "nulls": rows}), encoding="utf-8")
-    temporary.replace(folder / _FILE)
+    try:
+        temporary.write_text(sealed_json({"version": version, "nulls": rows}), encoding="utf-8")
+        temporary.replace(folder / _FILE)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_nulls(folder: Path, version: int) -> dict[str, Nulls]:
     """What was measured on state ``version``; empty where nothing (readable) was."""
     try:
         data = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-        if data["version"] != version:
+        if data["version"] != version or not is_whole(data):
             return {}
         return {
             kind: Nulls(np.array(row["n_tokens"], np.int32), np.array(row["best"], np.float32))

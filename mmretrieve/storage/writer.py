@@ -12,6 +12,9 @@ from typing import Any, Self
 import pyarrow as pa
 
 from mmretrieve.storage.folder import Manifest, acquire_lock
+from mmretrieve.storage.ledger import bring_up_to_date
+from mmretrieve.storage.leftovers import remove_unfinished
+from mmretrieve.storage.migrations import migrate
 from mmretrieve.storage.records import FileRecord, VideoEntry
 from mmretrieve.storage.schema import TABLES, passage_table, schemas, video_row
 
@@ -22,15 +25,18 @@ _STABLE_ROWS = {"new_table_enable_stable_row_ids": "true"}
 
 
 class IndexWriter:
-    """Appends, replaces and removes videos. Holds the writer's lock while open.
+    """Appends, replaces and removes videos. Holds the writer's lock while open. First it brings the
+    index to this program's format, and removes what a writer left that was killed.
 
     Raises:
         IndexLockedError: another process is writing.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self._folder = folder
         self._lock = acquire_lock(folder)
         try:
+            migrate(folder)
             import lancedb
 
             self._schemas = schemas(manifest.one_width)
@@ -44,9 +50,16 @@ class IndexWriter:
                 )
                 for name in reversed(TABLES)  # videos last: who sees it may open all of them
             }
+            if self._lock.left_behind is not None:
+                self.recover()
         except BaseException:
-            self._lock.release()
+            self._lock.release(clean=False)
             raise
+
+    @property
+    def recovered_from(self) -> str | None:
+        """The writer before, if it did not end well."""
+        return self._lock.left_behind
 
     def __enter__(self) -> Self:
         return self
@@ -57,11 +70,43 @@ class IndexWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self._end(clean=error is None)
 
     def close(self) -> None:
-        """Release the lock."""
-        self._lock.release()
+        """Bring the ledger up to date and release the lock.
+
+        Raises:
+            OSError: the ledger cannot be written; what was committed holds.
+        """
+        self._end(clean=True)
+
+    def _end(self, *, clean: bool) -> None:
+        """After an error the next writer recovers."""
+        done = False
+        try:
+            if clean:
+                bring_up_to_date(self._folder)
+                done = True
+        finally:
+            self._lock.release(clean=done)
+
+    def recover(self) -> None:
+        """Remove what a killed writer left: extractions that no video names, notes that files have a
+        video which is not there, files that were to replace others."""
+        marks = self._tables["videos"].to_lance().to_table(columns=["video_id", "revision"])
+        videos, revisions = (set(marks[c].to_pylist()) for c in ("video_id", "revision"))
+        for name in ("keyframes", "passages"):
+            stored = self._tables[name].to_lance().to_table(columns=["revision"])
+            left = set(stored["revision"].to_pylist()) - revisions
+            self._delete_from(name, "revision", left)
+        files = self._tables["files"].to_lance().to_table(columns=["path", "video_id", "error"])
+        dangling = {
+            file["path"]
+            for file in files.to_pylist()
+            if file["error"] is None and file["video_id"] not in videos
+        }
+        self.forget_files(dangling)
+        remove_unfinished(self._folder)
 
     def sweep(self, unmarked: Collection[tuple[str, str]]) -> None:
         """Delete what a crash left: passages and keyframes of (video_id, revision) pairs that no
@@ -107,10 +152,7 @@ class IndexWriter:
 
     def forget_files(self, paths: Collection[str]) -> None:
         """Delete the notes about files."""
-        from lancedb.expr import col
-
-        if paths:
-            self._tables["files"].delete(col("path").isin(sorted(paths)))
+        self._delete_from("files", "path", paths)
 
     def optimize(self) -> None:
         """Compact all tables and drop versions that no reader can still hold."""
@@ -133,9 +175,12 @@ class IndexWriter:
         return {revision for video_id, revision in pairs if video_id in wanted}
 
     def _delete_revisions(self, revisions: Collection[str]) -> None:
+        # Passages last: they are what a sweep after a crash goes by.
+        for name in ("keyframes", "passages"):
+            self._delete_from(name, "revision", revisions)
+
+    def _delete_from(self, name: str, column: str, values: Collection[str]) -> None:
         from lancedb.expr import col
 
-        if revisions:
-            # Passages last: they are what a sweep after a crash goes by.
-            for name in ("keyframes", "passages"):
-                self._tables[name].delete(col("revision").isin(sorted(revisions)))
+        if values:
+            self._tables[name].delete(col(column).isin(sorted(values)))
