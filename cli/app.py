@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from mmretrieve import __version__
-from mmretrieve.cli import codes, console, demo, doctor, explain, index, manage, query
+from mmretrieve.cli import codes, console, demo, doctor, explain, health, index, manage, query
 from mmretrieve.cli.console import emit, say
 from mmretrieve.cli.eval import evaluate
 from mmretrieve.cli.exits import ExitCode, report
@@ -128,5 +128,8 @@ app.command("explain")(explain.explain)
 app.command("eval")(evaluate)
 app.command("remove")(manage.remove)
 app.command("codes")(codes.codes)
+app.command("verify")(health.verify)
+app.command("repair")(health.repair)
+app.command("backup")(health.backup)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

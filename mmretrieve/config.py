@@ -17,6 +17,8 @@ from typing import Any
 from mmretrieve.errors import UsageError
 
 PRESETS = ("lite", "clip", "clamr")
+_NOT_CONTENT = ("jobs", "log_file")
+"""Settings that leave the tokens of a video as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class Settings:
     speech: SpeechSettings = field(default_factory=SpeechSettings)
     ocr: OcrSettings = field(default_factory=OcrSettings)
     jobs: int = 2
+    log_file: str = ""
+    """Where the log is kept: a path, ``off``, or nothing for ``log.jsonl`` in the index."""
 
     def __post_init__(self) -> None:
         """Reject an unknown preset.
@@ -88,7 +92,7 @@ class Settings:
     @property
     def content_key(self) -> str:
         """Hex digest of the settings that change the tokens of a video."""
-        content = {k: v for k, v in dataclasses.asdict(self).items() if k != "jobs"}
+        content = {k: v for k, v in dataclasses.asdict(self).items() if k not in _NOT_CONTENT}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_toml(self) -> str:

@@ -12,7 +12,8 @@
     │       ├── IndexFormatError      foreign, newer, or damaged
     │       ├── IndexLockedError      another writer is at work
     │       ├── PresetMismatchError   built with other encoders
-    │       └── CodesError            token codes cannot be written
+    │       ├── CodesError            token codes cannot be written
+    │       └── BackupError           a backup cannot be made
     └── InputError            one input file                        recorded, the run goes on
         ├── MediaError            cannot be opened or decoded
         └── SidecarError          a file beside the video cannot be read
@@ -63,6 +64,10 @@ class PresetMismatchError(IndexFolderError):
 
 class CodesError(IndexFolderError):
     """Token codes cannot be written. They are derived from the index, which holds without them."""
+
+
+class BackupError(IndexFolderError):
+    """A backup cannot be made here, or what it copied is not sound."""
 
 
 class InputError(MmretrieveError):

@@ -14,6 +14,7 @@ from mmretrieve.storage.atomic import is_whole, replace_text, sealed_json, unsea
 from mmretrieve.storage.journal import LOG_NAMES
 from mmretrieve.storage.ledger import LEDGER
 from mmretrieve.storage.lock import LOCK_FILE, WriterLock, take
+from mmretrieve.storage.quarantine import QUARANTINE
 
 FOLDER_NAME = ".mmretrieve"
 ENV_VARIABLE = "MMRETRIEVE_INDEX"
@@ -164,14 +165,15 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} has index format {version}, this program knows up to {FORMAT_VERSION}: "
             "update with `pip install -U mmretrieve`"
         )
+    try:
+        manifest = Manifest(**unsealed(data))
+    except TypeError as error:
+        raise IndexFormatError(f"{path} lacks or has unexpected fields ({error})") from error
     if not is_whole(data):
         raise IndexFormatError(
             f"{path} is not as it was written (wrong checksum): run `mmretrieve repair`, which has a copy"
         )
-    try:
-        return Manifest(**unsealed(data))
-    except TypeError as error:
-        raise IndexFormatError(f"{path} lacks or has unexpected fields ({error})") from error
+    return manifest
 
 
 def acquire_lock(folder: Path) -> WriterLock:
@@ -185,7 +187,7 @@ def acquire_lock(folder: Path) -> WriterLock:
 
 def is_ours(name: str) -> bool:
     """Whether a name in the index folder is one of those that this program gives."""
-    whole = {MANIFEST, LOCK_FILE, LEDGER, "lance", "codes", "nulls.json", *LOG_NAMES}
+    whole = {MANIFEST, LOCK_FILE, LEDGER, "lance", "codes", "nulls.json", QUARANTINE, *LOG_NAMES}
     return name in whole or is_unfinished(name)
 
 

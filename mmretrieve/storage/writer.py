@@ -32,7 +32,8 @@ class IndexWriter:
         IndexLockedError: another process is writing.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, *, recover: bool = True) -> None:
+        """``recover=False`` leaves that to the caller, who wants to look at what was left first."""
         self._folder = folder
         self._lock = acquire_lock(folder)
         try:
@@ -50,7 +51,7 @@ class IndexWriter:
                 )
                 for name in reversed(TABLES)  # videos last: who sees it may open all of them
             }
-            if self._lock.left_behind is not None:
+            if recover and self._lock.left_behind is not None:
                 self.recover()
         except BaseException:
             self._lock.release(clean=False)
@@ -153,6 +154,10 @@ class IndexWriter:
     def forget_files(self, paths: Collection[str]) -> None:
         """Delete the notes about files."""
         self._delete_from("files", "path", paths)
+
+    def put_back(self, name: str, rows: pa.Table) -> None:
+        """Append rows as they were read from a table."""
+        self._append(name, rows.select(self._schemas[name].names).cast(self._schemas[name]))
 
     def optimize(self) -> None:
         """Compact all tables and drop versions that no reader can still hold."""
