@@ -109,13 +109,8 @@ def index(
     retry_failed: RetryOption = False,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
-    quiet: LogFileOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE|off", help="Where the log goes from now on; else log.jsonl in the index."
-    ),
-]
-QuietOption = False,
+    quiet: QuietOption = False,
+    log_file: LogFileOption = None,
     chosen: ReportFormatOption = ReportFormat.AUTO,
     verbose: VerboseOption = False,
 ) -> None:
