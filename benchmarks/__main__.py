@@ -67,6 +67,18 @@ def _crash(given: argparse.Namespace) -> int:
     return crash.run(given.folder, given.times, given.seed)
 
 
+def _faults(given: argparse.Namespace) -> int:
+    from benchmarks.faults import run
+
+    return run.run(given.kills, given.clip_kills, given.seed)
+
+
+def _concurrency(given: argparse.Namespace) -> int:
+    from benchmarks import concurrency
+
+    return concurrency.run(given.minutes, given.seed)
+
+
 def _videos(given: argparse.Namespace) -> int:
     from benchmarks import videos
 
@@ -104,6 +116,8 @@ _COMMANDS = {
     "growth": _growth,
     "kernels": _kernels,
     "crash": _crash,
+    "faults": _faults,
+    "concurrency": _concurrency,
 }
 
 
@@ -160,6 +174,16 @@ def _parser() -> argparse.ArgumentParser:
     crash.add_argument("folder", type=Path, nargs="?", help="videos; default: the demo clips")
     crash.add_argument("--times", type=int, default=10, metavar="N")
     crash.add_argument("--seed", type=int, default=0)
+
+    faults = commands.add_parser("faults", help="kills, full disks and errors at every stage")
+    faults.add_argument("--kills", type=int, default=200, metavar="N", help="of small indexes")
+    faults.add_argument("--clip-kills", type=int, default=12, metavar="N", help="of video runs")
+    faults.add_argument("--seed", type=int, default=0)
+    concurrency = commands.add_parser(
+        "concurrency", help="a writer and four readers, every answer checked"
+    )
+    concurrency.add_argument("--minutes", type=float, default=10, metavar="N")
+    concurrency.add_argument("--seed", type=int, default=0)
     return parser
 
 
