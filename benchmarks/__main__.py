@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.result import ROOT
 
@@ -149,9 +150,6 @@ def _parser() -> argparse.ArgumentParser:
     latency.add_argument("--repeats", type=int, default=10, metavar="N", help="of cold processes")
     latency.add_argument("--profile", action="store_true", help="of searches in the largest index")
 
-    soak = commands.add_parser("soak", help="a writer and readers at work, every answer checked")
-    soak.add_argument("--operations", type=int, default=10_000, metavar="N")
-    soak.add_argument("--seed", type=int, default=0)
     search = commands.add_parser("search", help="the search structure, its bars and its peers")
     _add_data(search)
     search.add_argument(
@@ -170,6 +168,14 @@ def _parser() -> argparse.ArgumentParser:
     growth.add_argument("--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"))
     commands.add_parser("kernels", help="speed of the compiled kernels against NumPy")
 
+    _add_reliability(commands)
+    return parser
+
+
+def _add_reliability(commands: Any) -> None:
+    soak = commands.add_parser("soak", help="a writer and readers at work, every answer checked")
+    soak.add_argument("--operations", type=int, default=10_000, metavar="N")
+    soak.add_argument("--seed", type=int, default=0)
     crash = commands.add_parser("crash", help="kill -9 while indexing, then compare")
     crash.add_argument("folder", type=Path, nargs="?", help="videos; default: the demo clips")
     crash.add_argument("--times", type=int, default=10, metavar="N")
@@ -184,7 +190,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     concurrency.add_argument("--minutes", type=float, default=10, metavar="N")
     concurrency.add_argument("--seed", type=int, default=0)
-    return parser
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

@@ -231,6 +231,7 @@ class Engine(WholeIndex, Upkeep):
         """
         from mmretrieve.storage.writer import IndexWriter
 
+        self._recover()
         removed = self.matching(names)
         with IndexWriter(self._folder, self._manifest) as writer:
             writer.remove_videos([video.video_id for video in removed])
@@ -255,11 +256,10 @@ class Engine(WholeIndex, Upkeep):
 
     def _recover(self) -> None:
         """Bring the index to this format and tidy up after a writer that was killed, if there is need."""
-        if recover(self._folder, self._manifest, self._journal):
-            self._manifest = replace(
-                self._manifest, format_version=read_manifest(self._folder).format_version
-            )
-            self.refresh()
+        if recover(self._fresh(), self._journal, self._seal):
+            version = read_manifest(self._folder).format_version
+            self._manifest = replace(self._manifest, format_version=version)
+            self._measure_chance()
 
     def thumbnail(self, video_id: str, start_s: float, end_s: float | None = None) -> bytes | None:
         """The JPEG of the first keyframe from ``start_s`` to ``end_s``, or where there is none the

@@ -13,7 +13,8 @@
     │       ├── IndexLockedError      another writer is at work
     │       ├── PresetMismatchError   built with other encoders
     │       ├── CodesError            token codes cannot be written
-    │       └── BackupError           a backup cannot be made
+    │       ├── BackupError           a backup cannot be made
+    │       └── IndexWriteError       no space, a failing disk, no rights
     └── InputError            one input file                        recorded, the run goes on
         ├── MediaError            cannot be opened or decoded
         └── SidecarError          a file beside the video cannot be read
@@ -68,6 +69,10 @@ class CodesError(IndexFolderError):
 
 class BackupError(IndexFolderError):
     """A backup cannot be made here, or what it copied is not sound."""
+
+
+class IndexWriteError(IndexFolderError):
+    """The index cannot be written to. What was committed before holds."""
 
 
 class InputError(MmretrieveError):

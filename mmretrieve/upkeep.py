@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmretrieve.errors import IndexNotFoundError
+from mmretrieve.errors import CodesError, IndexNotFoundError
 from mmretrieve.reports import FileResult, IndexReport, Outcome, Progress
+from mmretrieve.storage.codes.catalogue import CODES, digest, read_catalogue
 from mmretrieve.storage.folder import FORMAT_VERSION, Manifest, read_manifest
 from mmretrieve.storage.journal import Journal
 from mmretrieve.storage.lock import left_behind
+from mmretrieve.storage.reader import Snapshot
 
 if TYPE_CHECKING:
     from mmretrieve.health.backup import BackupReport
@@ -148,25 +150,39 @@ def check_is_index(folder: Path) -> None:
         )
 
 
-def recover(folder: Path, manifest: Manifest, journal: Journal) -> bool:
-    """Tidy up after a writer that was killed, and bring the index to this program's format: whether
-    there was need.
+def recover(snapshot: Snapshot, journal: Journal, seal: Callable[[], Sequence[str]]) -> bool:
+    """Tidy up after a writer that was killed or failed, and bring the index to this program's format:
+    whether there was need. ``seal`` brings the codes up to date.
 
     Raises:
         IndexLockedError: another process is writing.
+        IndexWriteError: the disk is full, for one.
     """
     from mmretrieve.storage.writer import IndexWriter
 
+    folder = snapshot.folder
     is_old = read_manifest(folder).format_version < FORMAT_VERSION
-    if not is_old and not left_behind(folder):
+    if not is_old and not left_behind(folder) and not _is_behind(snapshot):
         return False
-    with IndexWriter(folder, manifest) as writer:
+    with IndexWriter(folder, snapshot.manifest) as writer:
         before = writer.recovered_from
+        notes = seal()
     if is_old:
         journal.note("migrated", to=FORMAT_VERSION)
     if before is not None:
-        journal.note("recovered", after=before)
+        journal.note("recovered", after=before, notes=notes)
     return True
+
+
+def _is_behind(snapshot: Snapshot) -> bool:
+    """Whether codes are of another state than the tables, as after a disk that was full."""
+    if not snapshot.videos or not snapshot.has_stable_rows:
+        return False
+    try:
+        sampled = read_catalogue(snapshot.folder / CODES).sampled
+    except CodesError:
+        return True
+    return sampled != digest([video.revision for video in snapshot.videos])
 
 
 @dataclass(slots=True)

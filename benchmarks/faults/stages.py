@@ -30,10 +30,11 @@ from mmretrieve.storage.ledger import LEDGER, table_files
 from mmretrieve.storage.writer import IndexWriter
 
 QUERIES = ("bread rises slowly", "tides of the moon", "a watch and its gears", "ferry at dawn")
-_WORDS = (
+_TEXT = (
     "bread dough rises slowly yeast oven tides moon ocean pull watch gears spring ferry harbour dawn "
     "bees pollen orchard storm penguin orchestra overture candle balloon mountain snow train night"
-).split()
+)
+_WORDS = tuple(_TEXT.split())
 _CODED = Limits(exact_below=10, lists_from=50)
 INDEX, COPY = "index", "copy"
 

@@ -20,8 +20,8 @@ class WordEncoder:
     """One token a word, one a picture; :class:`mmretrieve.encoders.base.Encoder`."""
 
     dim = DIM
-    dims: Mapping[str, int] = {_SPACE: DIM}  # noqa: RUF012 - as the protocol has it
-    spaces: Mapping[Modality, str] = dict.fromkeys(MODALITIES, _SPACE)  # noqa: RUF012
+    dims: Mapping[str, int] = {_SPACE: DIM}
+    spaces: Mapping[Modality, str] = dict.fromkeys(MODALITIES, _SPACE)
 
     def fingerprints(self) -> Mapping[str, str]:
         return {"words": "0" * 64}

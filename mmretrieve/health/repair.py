@@ -199,14 +199,22 @@ def _ledger(work: _Repair, found: Inspection) -> None:
 
 def _put_back(work: _Repair, writer: IndexWriter) -> None:
     """Write again what was read of damaged pieces, and rows of videos that were lost."""
-    work.salvage.restore(writer)
-    if not work.salvage.lost_videos:
-        return
-    for video in revive(work.folder, inspect(work.folder)):
-        note = FileRecord(video.path, 0, 0, "", "", video.video_id)
-        entry = VideoEntry(video, (), ())
-        work.do("its row was made again from its passages", f"video {video.video_id}",
-                "its row was lost", lambda e=entry, n=note: writer.commit([e], [n]))  # fmt: skip
+    work.salvage.restore(work.folder, writer)
+    if work.salvage.lost_videos:
+        for video in revive(work.folder, inspect(work.folder)):
+            what = "its row was made again from its passages"
+            work.do(what, f"video {video.video_id}", "its row was lost", _committer(writer, video))
+    snapshot = Snapshot(work.folder, read_manifest(work.folder))
+    there = {video.video_id for video in snapshot.videos}
+    for file in snapshot.files:
+        if file.error is None and file.video_id not in there:
+            again = Path(file.path).is_file()
+            (work.salvage.index_again if again else work.salvage.give_again).add(file.path)
+
+
+def _committer(writer: IndexWriter, video: VideoRecord) -> Callable[[], object]:
+    note = FileRecord(video.path, 0, 0, "", "", video.video_id)
+    return lambda: writer.commit([VideoEntry(video, (), ())], [note])
 
 
 def _rows(work: _Repair, writer: IndexWriter) -> None:
@@ -216,13 +224,14 @@ def _rows(work: _Repair, writer: IndexWriter) -> None:
     _deduplicate(work, writer, snapshot)
     suspect = {found.rows.videos.get(r) for r in found.rows.suspect}
     suspect |= work.salvage.without_pictures(snapshot, found)
+    held = {revision for revision, _ in found.rows.found}  # others are of a state of the past
     for video in snapshot.videos:
         if video.video_id not in suspect:
             continue
         paths = [f.path for f in snapshot.files if f.video_id == video.video_id]
         if is_rebuildable(video, paths):
             work.salvage.index_again |= {p for p in (*paths, video.path) if Path(p).exists()}
-        else:
+        elif paths or video.revision in held:
             work.salvage.give_again.add(video.path)
             if not work.drop:
                 continue

@@ -37,11 +37,21 @@ class Salvage:
     lost_videos: bool = False
     changed: bool = False
 
-    def restore(self, writer: IndexWriter) -> None:
-        """Write rows again of videos that cannot be made again from files."""
-        for table, parts in self.rows.items():
-            for part in parts:
+    def restore(self, folder: Path, writer: IndexWriter) -> None:
+        """Write rows again of videos that cannot be made again from files. What was read of a damaged
+        piece may be wrong: a video counts if there are passages of it, or none were claimed."""
+        for table in ("passages", "keyframes"):
+            for part in self.rows.get(table, ()):
                 writer.put_back(table, part)
+        if "videos" not in self.rows:
+            return
+        keys = open_table(folder, "passages").to_table(columns=["video_id", "revision"])
+        there = set(zip(*(keys[c].to_pylist() for c in keys.column_names), strict=True))
+        for part in self.rows["videos"]:
+            pairs = zip(part["video_id"].to_pylist(), part["revision"].to_pylist(), strict=True)
+            empty = [told == "{}" for told in part["n_tokens"].to_pylist()]
+            good = [p in there or e for p, e in zip(pairs, empty, strict=True)]
+            writer.put_back("videos", part.filter(pa.array(good)))
 
     def without_pictures(self, snapshot: Snapshot, found: Inspection) -> set[str | None]:
         """Videos that have tokens of frames and no keyframes, after keyframes were lost."""

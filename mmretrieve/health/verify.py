@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmretrieve.errors import IndexFormatError
+from mmretrieve.errors import IndexFormatError, IndexNotFoundError
 from mmretrieve.health.codes import check_codes
 from mmretrieve.health.files import FileState, file_findings, look_at_files
 from mmretrieve.health.findings import Finding, HealthReport, Part, error, note, warning
@@ -102,7 +102,7 @@ def _state(folder: Path) -> tuple[object, ...]:
 def _manifest(folder: Path, found: Inspection) -> None:
     try:
         found.manifest = read_manifest(folder)
-    except IndexFormatError as failure:
+    except (IndexFormatError, IndexNotFoundError) as failure:
         found.findings.append(error(Part.MANIFEST, str(failure), MANIFEST))
         return
     version = found.manifest.format_version

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from mmretrieve.errors import IndexWriteError
 from mmretrieve.storage.folder import Manifest, acquire_lock
 from mmretrieve.storage.ledger import bring_up_to_date
 from mmretrieve.storage.leftovers import remove_unfinished
@@ -22,6 +24,23 @@ KEEP_OLD_VERSIONS = timedelta(minutes=10)
 """Readers that opened the index before a compaction keep their snapshot for this long."""
 _STABLE_ROWS = {"new_table_enable_stable_row_ids": "true"}
 """Row ids survive a compaction, so that token codes can name the rows they were made from."""
+
+
+@contextmanager
+def named_errors(folder: Path) -> Iterator[None]:
+    """Lance tells of full and failing disks by errors of all kinds, with places in its source.
+
+    Raises:
+        IndexWriteError: in their place.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError) as error:
+        told = str(error).partition(", /")[0]
+        raise IndexWriteError(
+            f"{folder} cannot be written to ({told}): what was committed before holds; make room or mend "
+            "the disk, then run the same command again"
+        ) from error
 
 
 class IndexWriter:
@@ -37,25 +56,29 @@ class IndexWriter:
         self._folder = folder
         self._lock = acquire_lock(folder)
         try:
-            migrate(folder)
-            import lancedb
-
-            self._schemas = schemas(manifest.one_width)
-            database = lancedb.connect(folder / "lance")
-            self._tables: dict[str, Any] = {
-                name: database.create_table(
-                    name,
-                    schema=self._schemas[name],
-                    exist_ok=True,
-                    storage_options=_STABLE_ROWS if name == "passages" else None,
-                )
-                for name in reversed(TABLES)  # videos last: who sees it may open all of them
-            }
+            with named_errors(folder):
+                migrate(folder)
+                self._schemas = schemas(manifest.one_width)
+                self._tables = self._open_tables()
             if recover and self._lock.left_behind is not None:
                 self.recover()
         except BaseException:
             self._lock.release(clean=False)
             raise
+
+    def _open_tables(self) -> dict[str, Any]:
+        import lancedb
+
+        database = lancedb.connect(self._folder / "lance")
+        return {
+            name: database.create_table(
+                name,
+                schema=self._schemas[name],
+                exist_ok=True,
+                storage_options=_STABLE_ROWS if name == "passages" else None,
+            )
+            for name in reversed(TABLES)  # videos last: who sees it may open all of them
+        }
 
     @property
     def recovered_from(self) -> str | None:
@@ -77,7 +100,7 @@ class IndexWriter:
         """Bring the ledger up to date and release the lock.
 
         Raises:
-            OSError: the ledger cannot be written; what was committed holds.
+            IndexWriteError: the ledger cannot be written; what was committed holds.
         """
         self._end(clean=True)
 
@@ -86,7 +109,8 @@ class IndexWriter:
         done = False
         try:
             if clean:
-                bring_up_to_date(self._folder)
+                with named_errors(self._folder):
+                    bring_up_to_date(self._folder)
                 done = True
         finally:
             self._lock.release(clean=done)
@@ -142,13 +166,11 @@ class IndexWriter:
 
     def remove_videos(self, video_ids: Collection[str]) -> None:
         """Delete videos: first their commit marks, then their content and file notes."""
-        from lancedb.expr import col
-
         if not video_ids:
             return
         revisions = self._replaced_revisions(video_ids)
         for name in ("videos", "files"):
-            self._tables[name].delete(col("video_id").isin(sorted(video_ids)))
+            self._delete_from(name, "video_id", video_ids)
         self._delete_revisions(revisions)
 
     def forget_files(self, paths: Collection[str]) -> None:
@@ -161,17 +183,20 @@ class IndexWriter:
 
     def optimize(self) -> None:
         """Compact all tables and drop versions that no reader can still hold."""
-        for table in self._tables.values():
-            table.optimize(cleanup_older_than=KEEP_OLD_VERSIONS)
+        with named_errors(self._folder):
+            for table in self._tables.values():
+                table.optimize(cleanup_older_than=KEEP_OLD_VERSIONS)
 
     def _append(self, name: str, rows: pa.Table) -> None:
         if rows.num_rows:
-            self._tables[name].add(rows)
+            with named_errors(self._folder):
+                self._tables[name].add(rows)
 
     def _upsert(self, name: str, key: str, rows: list[dict[str, Any]]) -> None:
         table = pa.Table.from_pylist(rows, self._schemas[name])
         merge = self._tables[name].merge_insert(key)
-        merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
+        with named_errors(self._folder):
+            merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
 
     def _replaced_revisions(self, video_ids: Collection[str]) -> set[str]:
         keys = self._tables["videos"].to_lance().to_table(columns=["video_id", "revision"])
@@ -188,4 +213,5 @@ class IndexWriter:
         from lancedb.expr import col
 
         if values:
-            self._tables[name].delete(col(column).isin(sorted(values)))
+            with named_errors(self._folder):
+                self._tables[name].delete(col(column).isin(sorted(values)))
