@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contents import Content, compare, content, tokens_of
+from benchmarks.faults.library import QUERIES, quick_encoder
 from benchmarks.faults.processes import Ended, in_child
 from benchmarks.faults.shim import Control, Fault
-from benchmarks.faults.stages import INDEX, QUERIES, Stage, quick_encoder
+from benchmarks.faults.stages import INDEX, Stage
 from mmretrieve import Engine
 from mmretrieve.errors import IndexNotFoundError
 from mmretrieve.health.findings import Severity

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
-
-from benchmarks.faults.words import WordEncoder
+from benchmarks.faults.library import documents
 from mmretrieve import Engine
-from mmretrieve.datatypes import Modality, Segment
-from mmretrieve.documents import Document, Picture
+from mmretrieve.documents import Document
 from mmretrieve.errors import UsageError
 from mmretrieve.health.backup import backup
 from mmretrieve.health.repair import repair
@@ -29,12 +25,6 @@ from mmretrieve.storage.folder import read_manifest
 from mmretrieve.storage.ledger import LEDGER, table_files
 from mmretrieve.storage.writer import IndexWriter
 
-QUERIES = ("bread rises slowly", "tides of the moon", "a watch and its gears", "ferry at dawn")
-_TEXT = (
-    "bread dough rises slowly yeast oven tides moon ocean pull watch gears spring ferry harbour dawn "
-    "bees pollen orchard storm penguin orchestra overture candle balloon mountain snow train night"
-)
-_WORDS = tuple(_TEXT.split())
 _CODED = Limits(exact_below=10, lists_from=50)
 INDEX, COPY = "index", "copy"
 
@@ -52,35 +42,6 @@ class Stage:
     def end(self, folder: Path) -> None:
         """What a user does after it was disturbed."""
         (self.finish or self.act)(folder)
-
-
-@contextmanager
-def quick_encoder() -> Iterator[None]:
-    """Engines of this process embed by words."""
-    with (
-        mock.patch("mmretrieve.engine.load_encoder", lambda _: WordEncoder()),
-        mock.patch("mmretrieve.index_facts.load_encoder", lambda _: WordEncoder()),
-    ):
-        yield
-
-
-def documents(first: int, last: int, edition: int = 0) -> list[Document]:
-    """Documents of a few passages in every modality."""
-    return [_document(number, edition) for number in range(first, last)]
-
-
-def _document(number: int, edition: int) -> Document:
-    rng = np.random.default_rng([number, edition])
-    said = [Segment(" ".join(rng.choice(_WORDS, 6)), 12.0 * i, 12.0 * i + 11) for i in range(4)]
-    shown = [Segment(" ".join(rng.choice(_WORDS, 3)), 1.0, 4.0)]
-    pixels = rng.integers(0, 255, (12, 16, 3), np.uint8)
-    return Document(
-        f"doc-{number:03}",
-        title=" ".join(rng.choice(_WORDS, 2)),
-        segments={Modality.SPEECH: said, Modality.OCR: shown},
-        pictures=(Picture(pixels, 2.0, 9.0),),
-        facts={"edition": edition},
-    )
 
 
 def _index(folder: Path, found: list[Document]) -> None:
