@@ -41,7 +41,7 @@ def verify(
     Every file is compared with its checksum, tables with each other, codes with the tables. Searching and
     indexing may go on meanwhile; nothing is changed.
     """
-    from mmretrieve.upkeep import verify_folder
+    from mmretrieve.index_care import verify_folder
 
     folder = _folder(index)
     report = verify_folder(folder, _journal(folder), deep=deep)
@@ -69,8 +69,8 @@ def repair(
     Codes are rebuilt, leftovers removed, videos of which something is lost are taken out so that `index`
     reads them again. Damaged files are kept in the index's folder `quarantine`.
     """
+    from mmretrieve.index_care import repair_folder
     from mmretrieve.kernels.choose import kernels
-    from mmretrieve.upkeep import repair_folder
 
     folder = _folder(index)
     report = repair_folder(folder, kernels(), _journal(folder), dry_run=dry_run, drop=drop)
@@ -156,8 +156,8 @@ def _finding_record(finding: Finding) -> dict[str, str]:
 def _folder(given: Path | None) -> Path:
     """The index to look at: one whose manifest is lost is found only where it is named."""
     from mmretrieve.errors import IndexNotFoundError
+    from mmretrieve.index_care import check_is_index
     from mmretrieve.storage.folder import locate
-    from mmretrieve.upkeep import check_is_index
 
     try:
         return locate(given)

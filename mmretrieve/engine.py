@@ -22,6 +22,7 @@ from mmretrieve.datatypes import (
 from mmretrieve.documents import Document
 from mmretrieve.encoders.registry import load_encoder
 from mmretrieve.errors import CodesError, IndexNotFoundError, PresetMismatchError, UsageError
+from mmretrieve.index_care import Care, observed_run, recover
 from mmretrieve.index_facts import index_info, new_manifest, video_info
 from mmretrieve.reports import IndexInfo, IndexReport, Progress, VideoInfo
 from mmretrieve.storage.folder import (
@@ -36,7 +37,6 @@ from mmretrieve.storage.journal import Journal
 from mmretrieve.storage.nulls import read_nulls, write_nulls
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import VideoRecord
-from mmretrieve.upkeep import Upkeep, observed_run, recover
 from mmretrieve.whole_index import WholeIndex
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 DEVICE_VARIABLE = "MMRETRIEVE_DEVICE"
 
 
-class Engine(WholeIndex, Upkeep):
+class Engine(WholeIndex, Care):
     """Search over the videos of one index folder.
 
     >>> with Engine.create(Path("library.mmretrieve")) as engine:  # doctest: +SKIP

@@ -16,7 +16,7 @@ from mmretrieve.errors import IndexFormatError
 from mmretrieve.health.files import FileState
 from mmretrieve.health.findings import Finding, Part, error, note
 from mmretrieve.storage.folder import Manifest
-from mmretrieve.storage.schema import TABLES, file_record, schemas, video_record
+from mmretrieve.storage.schema import TABLES, content_tables, file_record, schemas, video_record
 from mmretrieve.storage.tables import open_table
 
 REINDEX = "mmretrieve repair, then mmretrieve index on its file"
@@ -94,12 +94,15 @@ def check_rows(tables: Tables, rows: Rows) -> Iterator[Finding]:
     if "passages" in tables.opened:
         yield from _passages(tables.opened["passages"], rows)
         yield from _counts(rows)
-    if "keyframes" in tables.opened:
-        stored = tables.opened["keyframes"].to_table(columns=["revision"])
-        left = set(stored["revision"].to_pylist()) - rows.videos.keys()
-        if left:
-            yield note(Part.ROWS, f"keyframes of {len(left)} extractions that no video names: a "
-                       "killed run left them", "table keyframes")  # fmt: skip
+    for name in content_tables():
+        if name in tables.opened and name != "passages":
+            stored = tables.opened[name].to_table(columns=["revision"])
+            left = set(stored["revision"].to_pylist()) - rows.videos.keys()
+            if left:
+                told = (
+                    f"rows of {len(left)} extractions that no video names: a killed run left them"
+                )
+                yield note(Part.ROWS, told, f"table {name}")
     if "files" in tables.opened:
         yield from _files(tables.opened["files"], rows)
 

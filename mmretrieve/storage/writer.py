@@ -18,7 +18,7 @@ from mmretrieve.storage.ledger import bring_up_to_date
 from mmretrieve.storage.leftovers import remove_unfinished
 from mmretrieve.storage.migrations import migrate
 from mmretrieve.storage.records import FileRecord, VideoEntry
-from mmretrieve.storage.schema import TABLES, passage_table, schemas, video_row
+from mmretrieve.storage.schema import TABLES, content_tables, passage_table, schemas, video_row
 
 KEEP_OLD_VERSIONS = timedelta(minutes=10)
 """Readers that opened the index before a compaction keep their snapshot for this long."""
@@ -120,7 +120,7 @@ class IndexWriter:
         video which is not there, files that were to replace others."""
         marks = self._tables["videos"].to_lance().to_table(columns=["video_id", "revision"])
         videos, revisions = (set(marks[c].to_pylist()) for c in ("video_id", "revision"))
-        for name in ("keyframes", "passages"):
+        for name in content_tables():
             stored = self._tables[name].to_lance().to_table(columns=["revision"])
             left = set(stored["revision"].to_pylist()) - revisions
             self._delete_from(name, "revision", left)
@@ -205,8 +205,7 @@ class IndexWriter:
         return {revision for video_id, revision in pairs if video_id in wanted}
 
     def _delete_revisions(self, revisions: Collection[str]) -> None:
-        # Passages last: they are what a sweep after a crash goes by.
-        for name in ("keyframes", "passages"):
+        for name in content_tables():
             self._delete_from(name, "revision", revisions)
 
     def _delete_from(self, name: str, column: str, values: Collection[str]) -> None:

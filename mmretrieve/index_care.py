@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mmretrieve.kernels.base import Kernels
 
 
-class Upkeep(ABC):
+class Care(ABC):
     """Checking, mending and copying the index of an engine."""
 
     _journal: Journal
@@ -102,7 +102,7 @@ class Upkeep(ABC):
 
 
 def verify_folder(folder: Path, journal: Journal, *, deep: bool = False) -> HealthReport:
-    """:meth:`Upkeep.verify` of an index that no engine may be able to open.
+    """:meth:`Care.verify` of an index that no engine may be able to open.
 
     Raises:
         IndexNotFoundError: there is nothing in the folder that an index has.
@@ -119,7 +119,7 @@ def verify_folder(folder: Path, journal: Journal, *, deep: bool = False) -> Heal
 def repair_folder(
     folder: Path, kernels: Kernels, journal: Journal, *, dry_run: bool = False, drop: bool = False
 ) -> RepairReport:
-    """:meth:`Upkeep.repair` of an index that no engine may be able to open.
+    """:meth:`Care.repair` of an index that no engine may be able to open.
 
     Raises:
         IndexNotFoundError: there is nothing in the folder that an index has.
