@@ -116,24 +116,23 @@ def play(
 
 def _look(stage: Stage, known: Undisturbed, folder: Path, done: Round) -> None:
     """All that has to hold: at once, after what a user does next, and in the end."""
-    first = in_child(quick(_at_once, folder / INDEX, known, stage.name == "repair"))
-    _expect(done, first, "at once")
-    done.notes_before = first.value[1] if first.value else 0
-    done.problems += [f"at once: {told}" for told in (first.value or ((), 0))[0]]
-    _expect(done, in_child(quick(stage.end, folder)), "going on")
-    last = in_child(quick(_findings, folder / INDEX))
-    _expect(done, last, "verify")
-    done.problems += [f"in the end: {told}" for told in last.value or ()]
-    found = in_child(quick(content, folder / INDEX, QUERIES))
-    _expect(done, found, "reading")
-    if found.value is not None:
-        differs = [f"{what}: {n}" for what, n in compare(known.end, found.value) if n]
-        done.problems += [f"content: {told}" for told in differs]
-
-
-def _expect(done: Round, ended: Ended, when: str) -> None:
+    ended = in_child(quick(_all_that_has_to_hold, stage, known, folder))
     if ended.error or ended.signal:
-        done.problems.append(f"{when}: {_told(ended)}\n{ended.trace[-1500:]}")
+        done.problems.append(f"going on: {_told(ended)}\n{ended.trace[-1500:]}")
+        return
+    problems, done.notes_before = ended.value
+    done.problems += problems
+
+
+def _all_that_has_to_hold(stage: Stage, known: Undisturbed, folder: Path) -> tuple[list[str], int]:
+    index = folder / INDEX
+    problems, n_notes = _at_once(index, known, stage.name == "repair")
+    problems = [f"at once: {told}" for told in problems]
+    stage.end(folder)
+    problems += [f"in the end: {told}" for told in _findings(index)]
+    differs = compare(known.end, content(index, QUERIES))
+    problems += [f"content: {what}: {n}" for what, n in differs if n]
+    return problems, n_notes
 
 
 def _at_once(index: Path, known: Undisturbed, damaged: bool) -> tuple[list[str], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import sys
@@ -18,14 +19,20 @@ from benchmarks.result import Result
 
 _SIGNALS = (KILL, KILL, KILL, KILL, KILL, KILL, KILL, KILL, TERM, INT)
 _SHOWN = 20
+_SHARED = (
+    "lancedb", "lancedb.expr", "lancedb.merge", "faiss", "blake3", "PIL.JpegImagePlugin",
+    "mmretrieve.document_indexing", "mmretrieve.search.searcher", "mmretrieve.storage.codes.update",
+    "mmretrieve.kernels.choose",
+)  # fmt: skip
+"""What children use, imported once."""
 
 
 def run(n_kills: int, n_clip_kills: int, seed: int) -> int:
     """Print counts by stage and kind; 1 where anything was lost, wrong, or hung."""
     if not is_preloaded():
         return _again_with_the_library()
-    import lancedb  # noqa: F401 - children share what was imported
-
+    for module in _SHARED:
+        importlib.import_module(module)
     control, rng = Control(Path(os.environ[CONTROL])), random.Random(seed)
     result = Result("faults")
     with tempfile.TemporaryDirectory(prefix="mmretrieve-faults-") as name:
