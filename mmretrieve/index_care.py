@@ -15,7 +15,7 @@ from mmretrieve.reports import FileResult, IndexReport, Outcome, Progress
 from mmretrieve.storage.codes.catalogue import CODES, digest, read_catalogue
 from mmretrieve.storage.folder import FORMAT_VERSION, Manifest, read_manifest
 from mmretrieve.storage.journal import Journal
-from mmretrieve.storage.lock import left_behind
+from mmretrieve.storage.lock import holder, left_behind
 from mmretrieve.storage.reader import Snapshot
 
 if TYPE_CHECKING:
@@ -155,7 +155,6 @@ def recover(snapshot: Snapshot, journal: Journal, seal: Callable[[], Sequence[st
     whether there was need. ``seal`` brings the codes up to date.
 
     Raises:
-        IndexLockedError: another process is writing.
         IndexWriteError: the disk is full, for one.
     """
     from mmretrieve.storage.writer import IndexWriter
@@ -164,6 +163,8 @@ def recover(snapshot: Snapshot, journal: Journal, seal: Callable[[], Sequence[st
     is_old = read_manifest(folder).format_version < FORMAT_VERSION
     if not is_old and not left_behind(folder) and not _is_behind(snapshot):
         return False
+    if holder(folder) is not None:
+        return False  # that writer tidies up itself; whoever has to write is told
     with IndexWriter(folder, snapshot.manifest) as writer:
         before = writer.recovered_from
         notes = seal()

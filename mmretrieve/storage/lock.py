@@ -146,12 +146,24 @@ def _flock(handle: int, folder: Path) -> None:
 
 
 def _is_held(handle: int) -> bool:
+    """Whether any process holds the lock; told by the system where it can, since trying to take it
+    could turn away a writer in that moment."""
+    try:
+        table = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return _is_refused(handle)
+    inode = str(os.fstat(handle).st_ino)
+    rows = [line.split() for line in table]
+    return any(
+        "FLOCK" in row and row[5].rpartition(":")[2] == inode for row in rows if len(row) > 5
+    )
+
+
+def _is_refused(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
     except OSError:
-        return True  # no locks on this disk: the record counts
+        return True  # held, or a disk without locks, where the record counts
     fcntl.flock(handle, fcntl.LOCK_UN)
     return False
 

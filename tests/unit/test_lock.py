@@ -114,6 +114,20 @@ def test_another_machine_counts_while_its_heart_beats(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [LOCK_FILE]
 
 
+def test_looking_who_writes_turns_nobody_away(tmp_path: Path) -> None:
+    """A writer of this process ended in an error: its record is there, its process alive, its lock free."""
+    take(tmp_path).release(clean=False)
+    assert holder(tmp_path) is None
+    handle = os.open(tmp_path / LOCK_FILE, os.O_RDONLY)
+    assert not locks._is_held(handle)
+    lock = take(tmp_path)
+    assert locks._is_held(handle)
+    assert locks._is_refused(handle)
+    lock.release()
+    assert not locks._is_refused(handle)
+    os.close(handle)
+
+
 def test_the_heart_beats_while_a_writer_is_at_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
