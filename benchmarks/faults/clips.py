@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -20,10 +21,11 @@ from mmretrieve.health.verify import verify
 from mmretrieve.storage.folder import read_manifest
 
 STAGE = "clips, command line"
+WORKER = "killed worker"
 _SIGNALS = {KILL: signal.SIGKILL, TERM: signal.SIGTERM, INT: signal.SIGINT}
 _ASKED = tuple(asked.text for asked in QUERIES)
-_WELL = (0, 130, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
-"""How a process may end that was sent a signal."""
+_WELL = (0, 1, 130, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
+"""How a process may end that was sent a signal, or (1) had files fail with their worker."""
 
 
 def rounds(folder: Path, n: int, rng: random.Random) -> list[Round]:
@@ -33,12 +35,15 @@ def rounds(folder: Path, n: int, rng: random.Random) -> list[Round]:
     took_s = run_process(_command(whole))
     expected: Content = in_child(lambda: content(whole, _ASKED)).value
     found, index, number = [], folder / "index", 0
+    kinds = [KILL, WORKER, TERM, KILL, INT]
     while len(found) < n:
+        kind = kinds[number % len(kinds)]
         number += 1
-        kind = (KILL, KILL, TERM, KILL, INT)[number % 5]
         done = _round(index, kind, rng.uniform(0.2, 1) * took_s, expected)
         if done.happened:
             found.append(done)
+        elif kind == WORKER:
+            kinds.remove(WORKER)  # there are none: all is done in one process
         print(f"clips {len(found)}: {kind}: {done.ended}: {done.problems or 'ok'}", flush=True)
     run_process(_command(index))
     last = in_child(lambda: (_problems(index, notes=True), content(index, _ASKED)))
@@ -60,8 +65,11 @@ def _round(index: Path, kind: str, after_s: float, expected: Content) -> Round:
         _command(index), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
         time.sleep(after_s)
-        done.happened = process.poll() is None
-        process.send_signal(_SIGNALS[kind])
+        if kind == WORKER:
+            done.happened = _kill_a_child(process.pid)
+        else:
+            done.happened = process.poll() is None
+            process.send_signal(_SIGNALS[kind])
         _, told = process.communicate()
     done.ended = f"exit {process.returncode}"
     if process.returncode not in _WELL or b"Traceback" in told:
@@ -69,6 +77,18 @@ def _round(index: Path, kind: str, after_s: float, expected: Content) -> Round:
     seen = in_child(lambda: _seen(index, expected))
     done.problems += [seen.error] if seen.error else seen.value
     return done
+
+
+def _kill_a_child(pid: int) -> bool:
+    """Kill the youngest process below this one, if there is any."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    try:
+        below = [int(number) for number in children.read_text(encoding="ascii").split()]
+        if below:
+            os.kill(below[-1], signal.SIGKILL)
+    except OSError:
+        return False  # ended just now
+    return bool(below)
 
 
 def _seen(index: Path, expected: Content) -> list[str]:
