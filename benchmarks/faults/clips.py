@@ -34,7 +34,8 @@ def rounds(folder: Path, n: int, rng: random.Random) -> list[Round]:
     whole = folder / "whole"
     took_s = run_process(_command(whole))
     expected: Content = in_child(lambda: content(whole, _ASKED)).value
-    found, index, number = [], folder / "index", 0
+    found: list[Round] = []
+    index, number = folder / "index", 0
     kinds = [KILL, WORKER, TERM, KILL, INT]
     while len(found) < n:
         kind = kinds[number % len(kinds)]

@@ -14,8 +14,8 @@ from pathlib import Path
 from benchmarks.faults import rounds
 from benchmarks.faults.rounds import FAULTS, FULL_DISK, INT, KILL, TERM, Round
 from benchmarks.faults.shim import CONTROL, Control, build, is_preloaded
-from benchmarks.faults.stages import STAGES
-from benchmarks.result import Result
+from benchmarks.faults.stages import STAGES, Stage
+from benchmarks.result import Result, Value
 
 _SIGNALS = (KILL, KILL, KILL, KILL, KILL, KILL, KILL, KILL, TERM, INT)
 _SHOWN = 20
@@ -65,8 +65,8 @@ def _again_with_the_library() -> int:
         return subprocess.run(command, env=environment, check=False).returncode
 
 
-def _schedule(n_kills: int, folder: Path, rng: random.Random) -> Iterator[tuple]:  # type: ignore[type-arg]
-    """Kills go round the stages; every fourth round is a fault of another kind."""
+def _schedule(n_kills: int, folder: Path, rng: random.Random) -> Iterator[tuple[Stage, str]]:
+    """Kills go round the stages, and half as many faults of other kinds."""
     kinds = [k for k in FAULTS if k != FULL_DISK or rounds.may_mount(folder)]
     n_faults = n_kills // 2
     for number in range(n_kills):
@@ -88,17 +88,15 @@ def _tell(result: Result, found: Sequence[Round], seed: int) -> None:
     happened = [done for done in found if done.happened]
     counts = Counter((done.stage, done.kind) for done in happened)
     lost = Counter(done.stage for done in found if done.problems)
-    rows = [
-        (stage, *(counts[stage, kind] for kind in kinds),
-         sum(counts[stage, kind] for kind in kinds), lost[stage])
-        for stage in stages
-    ]  # fmt: skip
-    total = (
-        "all", *(sum(counts[s, k] for s in stages) for k in kinds), len(happened), lost.total()
-    )  # fmt: skip
+    rows: list[list[Value]] = []
+    for stage in stages:
+        row = [counts[stage, kind] for kind in kinds]
+        rows.append([stage, *row, sum(row), lost[stage]])
+    sums = [sum(counts[stage, kind] for stage in stages) for kind in kinds]
+    rows.append(["all", *sums, len(happened), lost.total()])
     result.add(
         f"Faults that happened, by stage and kind; seed {seed}",
-        ("stage", *kinds, "all", "lost or wrong"), [*rows, total],
+        ("stage", *kinds, "all", "lost or wrong"), rows,
     )  # fmt: skip
     kills = sum(n for (_, kind), n in counts.items() if kind in rounds.KILLS)
     tidied = sum(done.notes_before > 0 for done in happened)

@@ -97,6 +97,20 @@ def test_a_removal_that_was_done_is_tidied_up_by_the_one_that_finds_nothing(
     assert verify(index, deep=True).findings == ()
 
 
+def test_a_kill_while_chance_is_kept_leaves_nothing(
+    index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its half-written file stayed for ever: it was written after the lock was released."""
+    with Engine.open(index) as engine:
+        with monkeypatch.context() as patched:
+            kill_at(patched, Path, "replace", 4)  # catalogue, ledger, ..., nulls.json
+            with pytest.raises(Killed):
+                for number in range(4, 8):
+                    engine.index(documents(number, number + 1))
+        engine.index(documents(4, 5))
+    assert verify(index, deep=True).findings == ()
+
+
 def test_codes_that_a_full_disk_refused_are_made_by_the_next_run(
     index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
