@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import random
+import signal
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.faults import rounds
+from benchmarks.faults import clips, rounds
 from benchmarks.faults.rounds import FAULTS, FULL_DISK, INT, KILL, TERM, Round
 from benchmarks.faults.shim import CONTROL, Control, build, is_preloaded
 from benchmarks.faults.stages import STAGES, Stage
@@ -39,17 +41,29 @@ def run(n_kills: int, n_clip_kills: int, seed: int) -> int:
         folder = Path(name)
         known = {s.name: rounds.undisturbed(s, folder / s.name, control) for s in STAGES}
         found: list[Round] = []
-        for number, (stage, kind) in enumerate(_schedule(n_kills, folder, rng)):
-            at = folder / "round"
-            found.append(rounds.play(stage, known[stage.name], kind, at, control, rng))
-            _progress(number, found[-1])
-        if n_clip_kills:
-            from benchmarks.faults import clips
-
-            found += clips.rounds(folder / "clips", n_clip_kills, rng)
+        with _stopping() as stop:
+            for number, (stage, kind) in enumerate(_schedule(n_kills, folder, rng)):
+                if stop:
+                    break
+                at = folder / "round"
+                found.append(rounds.play(stage, known[stage.name], kind, at, control, rng))
+                _progress(number, found[-1])
+            if n_clip_kills and not stop:
+                found += clips.rounds(folder / "clips", n_clip_kills, rng)
     _tell(result, found, seed)
     result.save()
     return int(any(done.problems for done in found))
+
+
+@contextmanager
+def _stopping() -> Iterator[list[int]]:
+    """A list that is no longer empty after SIGUSR1: then what was done so far is told."""
+    told: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: told.append(number))
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def _again_with_the_library() -> int:
@@ -68,11 +82,11 @@ def _again_with_the_library() -> int:
 def _schedule(n_kills: int, folder: Path, rng: random.Random) -> Iterator[tuple[Stage, str]]:
     """Kills go round the stages, and half as many faults of other kinds."""
     kinds = [k for k in FAULTS if k != FULL_DISK or rounds.may_mount(folder)]
-    n_faults = n_kills // 2
     for number in range(n_kills):
         yield STAGES[number % len(STAGES)], rng.choice(_SIGNALS)
-    for number in range(n_faults):
-        yield STAGES[number % len(STAGES)], kinds[number // len(STAGES) % len(kinds)]
+        if number % 2:
+            turn = number // 2
+            yield STAGES[turn % len(STAGES)], kinds[turn % len(kinds)]
 
 
 def _progress(number: int, done: Round) -> None:

@@ -37,7 +37,7 @@ class Action:
 @dataclass(frozen=True, slots=True)
 class RepairReport:
     """``index_again``: files to be indexed by the next run; ``give_again``: documents, and videos whose
-    files are gone, of which something was lost for good; ``left``: errors and warnings that
+    files are gone, of which something was lost for good, or kept from a damaged file; ``left``: errors and warnings that
     stay; ``quarantine``: where damaged files were kept."""
 
     path: str
@@ -206,6 +206,9 @@ def _put_back(work: _Repair, writer: IndexWriter) -> None:
             work.do(what, f"video {video.video_id}", "its row was lost", _committer(writer, video))
     snapshot = Snapshot(work.folder, read_manifest(work.folder))
     there = {video.video_id for video in snapshot.videos}
+    work.salvage.give_again |= {
+        v.path for v in snapshot.videos if v.video_id in work.salvage.doubtful
+    }
     for file in snapshot.files:
         if file.error is None and file.video_id not in there:
             again = Path(file.path).is_file()

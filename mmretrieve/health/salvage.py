@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 @dataclass(slots=True)
 class Salvage:
     """``rows``: table -> rows of damaged pieces that could be read; ``index_again`` and ``give_again``:
-    see :class:`mmretrieve.health.repair.RepairReport`."""
+    see :class:`mmretrieve.health.repair.RepairReport`; ``doubtful`` videos have such rows, which may be
+    altered where they could be read."""
 
     rows: dict[str, list[pa.Table]] = field(default_factory=dict)
     index_again: set[str] = field(default_factory=set)
     give_again: set[str] = field(default_factory=set)
+    doubtful: set[str] = field(default_factory=set)
     lost_pictures: bool = False
     lost_notes: bool = False
     lost_videos: bool = False
@@ -98,6 +100,7 @@ def drop_damaged(
             n_kept = kept.num_rows if kept is not None else 0
             if kept is not None and n_kept:
                 salvage.rows.setdefault(table, []).append(kept)
+                salvage.doubtful |= set(kept["video_id"].to_pylist())
             first = sorted(bad)[0]
             what = f"a piece of {fragment.physical_rows} rows taken out, {n_kept} of them kept"
             yield what, f"table {table}", f"lance/{first} {bad[first]}"

@@ -116,7 +116,7 @@ def test_codes_that_a_full_disk_refused_are_made_by_the_next_run(
 ) -> None:
     """The run ends well with a warning, so nothing but the codes tells that they are behind."""
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise CodesError("No space left on device")
 
     with Engine.open(index) as engine:
