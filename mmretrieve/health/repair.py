@@ -37,8 +37,8 @@ class Action:
 @dataclass(frozen=True, slots=True)
 class RepairReport:
     """``index_again``: files to be indexed by the next run; ``give_again``: documents, and videos whose
-    files are gone, of which something was lost for good, or kept from a damaged file; ``left``: errors and warnings that
-    stay; ``quarantine``: where damaged files were kept."""
+    files are gone, of which something was lost for good, or kept from a damaged file; ``left``: errors
+    and warnings that stay; ``quarantine``: where damaged files were kept."""
 
     path: str
     dry_run: bool
