@@ -178,7 +178,8 @@ class Steps:
         self.stored = self.snapshot.library
         spaces = [Space(manifest.spaces[m], manifest.width(m)) for m in MODALITIES]
         self._ranker = Ranker(self.snapshot, kernels(), Limits())
-        self._encoder = load_encoder(Settings.from_toml(manifest.settings_toml).preset)
+        settings = Settings.from_toml(manifest.settings_toml)
+        self._encoder = load_encoder(settings.preset, settings.encoder)
         queries = {text: self._encoder.query(text) for text in TEN_WORDS}
         self._queries = {t: prepare(q, spaces, kernels()) for t, q in queries.items()}
         self._everything = select(self.snapshot, Filter())

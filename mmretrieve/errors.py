@@ -7,6 +7,7 @@
     ├── SetupError            the installation or the index          exit code 4
     │   ├── MissingExtraError     an optional package is not installed
     │   ├── WeightsError          model weights are absent or altered
+    │   ├── EncoderPluginError    an encoder of another package cannot be used
     │   └── IndexFolderError      the index folder cannot be used
     │       ├── IndexNotFoundError
     │       ├── IndexFormatError      foreign, newer, or damaged
@@ -41,6 +42,10 @@ class MissingExtraError(SetupError):
 
 class WeightsError(SetupError):
     """Model weights are absent or do not have the expected checksum."""
+
+
+class EncoderPluginError(SetupError):
+    """A preset that another package adds cannot be imported, or takes a name that is taken."""
 
 
 class IndexFolderError(SetupError):

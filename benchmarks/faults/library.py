@@ -24,8 +24,8 @@ _WORDS = tuple(_TEXT.split())
 def quick_encoder() -> Iterator[None]:
     """Engines of this process embed by words."""
     with (
-        mock.patch("mmretrieve.engine.load_encoder", lambda _: WordEncoder()),
-        mock.patch("mmretrieve.index_facts.load_encoder", lambda _: WordEncoder()),
+        mock.patch("mmretrieve.engine.load_encoder", lambda *_: WordEncoder()),
+        mock.patch("mmretrieve.index_facts.load_encoder", lambda *_: WordEncoder()),
     ):
         yield
 
