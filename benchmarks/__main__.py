@@ -94,6 +94,18 @@ def _updates(given: argparse.Namespace) -> int:
     return updates.run(given.updates, given.videos, given.documents)
 
 
+def _faults(given: argparse.Namespace) -> int:
+    from benchmarks.faults import run
+
+    return run.run(given.kills, given.clip_kills, given.seed)
+
+
+def _concurrency(given: argparse.Namespace) -> int:
+    from benchmarks import concurrency
+
+    return concurrency.run(given.minutes, given.seed)
+
+
 def _videos(given: argparse.Namespace) -> int:
     from benchmarks import videos
 
@@ -135,6 +147,8 @@ _COMMANDS = {
     "fuzz": _fuzz,
     "load": _load,
     "updates": _updates,
+    "faults": _faults,
+    "concurrency": _concurrency,
 }
 
 
@@ -166,9 +180,6 @@ def _parser() -> argparse.ArgumentParser:
     latency.add_argument("--repeats", type=int, default=10, metavar="N", help="of cold processes")
     latency.add_argument("--profile", action="store_true", help="of searches in the largest index")
 
-    soak = commands.add_parser("soak", help="a writer and readers at work, every answer checked")
-    soak.add_argument("--operations", type=int, default=10_000, metavar="N")
-    soak.add_argument("--seed", type=int, default=0)
     search = commands.add_parser("search", help="the search structure, its bars and its peers")
     _add_data(search)
     search.add_argument(
@@ -188,13 +199,30 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("kernels", help="speed of the compiled kernels against NumPy")
 
     _add_balance(commands)
+    _add_reliability(commands)
+    _add_life(commands)
+    _add_fuzz(commands)
+    return parser
+
+
+def _add_reliability(commands: Any) -> None:
+    soak = commands.add_parser("soak", help="a writer and readers at work, every answer checked")
+    soak.add_argument("--operations", type=int, default=10_000, metavar="N")
+    soak.add_argument("--seed", type=int, default=0)
     crash = commands.add_parser("crash", help="kill -9 while indexing, then compare")
     crash.add_argument("folder", type=Path, nargs="?", help="videos; default: the demo clips")
     crash.add_argument("--times", type=int, default=10, metavar="N")
     crash.add_argument("--seed", type=int, default=0)
-    _add_life(commands)
-    _add_fuzz(commands)
-    return parser
+
+    faults = commands.add_parser("faults", help="kills, full disks and errors at every stage")
+    faults.add_argument("--kills", type=int, default=200, metavar="N", help="of small indexes")
+    faults.add_argument("--clip-kills", type=int, default=12, metavar="N", help="of video runs")
+    faults.add_argument("--seed", type=int, default=0)
+    concurrency = commands.add_parser(
+        "concurrency", help="a writer and four readers, every answer checked"
+    )
+    concurrency.add_argument("--minutes", type=float, default=10, metavar="N")
+    concurrency.add_argument("--seed", type=int, default=0)
 
 
 def _add_balance(commands: Any) -> None:

@@ -17,6 +17,7 @@ from mmretrieve.cli import (
     doctor,
     duplicates,
     explain,
+    health,
     index,
     manage,
     query,
@@ -145,5 +146,8 @@ app.command("synthesize-queries")(synthesize_queries)
 app.command("remove")(manage.remove)
 app.command("duplicates")(duplicates.duplicates)
 app.command("codes")(codes.codes)
+app.command("verify")(health.verify)
+app.command("repair")(health.repair)
+app.command("backup")(health.backup)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

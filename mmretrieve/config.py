@@ -22,6 +22,8 @@ PRESETS = ("lite", "clip", "clamr")
 
 ENCODER_GROUP = "mmretrieve.encoders"
 """Entry-point group of further presets: name -> ``callable(EncoderSettings) -> Encoder``."""
+_NOT_CONTENT = ("jobs", "encoder", "limits", "log_file")
+"""Settings that leave the tokens of a video as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ class Settings:
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     jobs: int = 2
+    log_file: str = ""
+    """Where the log is kept: a path, ``off``, or nothing for ``log.jsonl`` in the index."""
 
     def __post_init__(self) -> None:
         """Reject an unknown preset.
@@ -128,7 +132,7 @@ class Settings:
     @property
     def content_key(self) -> str:
         """Hex digest of the settings that change the tokens of a video."""
-        content = {k: v for k, v in dataclasses.asdict(self).items() if k not in _HOW_NOT_WHAT}
+        content = {k: v for k, v in dataclasses.asdict(self).items() if k not in _NOT_CONTENT}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_toml(self) -> str:
@@ -163,9 +167,6 @@ class Settings:
         """Read settings from a TOML file."""
         return cls.from_toml(path.read_text(encoding="utf-8"))
 
-
-_HOW_NOT_WHAT = ("jobs", "limits", "encoder")
-"""Settings that change no token."""
 
 _GROUPS: dict[str, type[Any]] = {
     "visual": VisualSettings,

@@ -15,7 +15,9 @@
     │       ├── IndexFormatError      foreign, newer, or damaged
     │       ├── IndexLockedError      another writer is at work
     │       ├── PresetMismatchError   built with other encoders
-    │       └── CodesError            token codes cannot be written
+    │       ├── CodesError            token codes cannot be written
+    │       ├── BackupError           a backup cannot be made
+    │       └── IndexWriteError       no space, a failing disk, no rights
     ├── StoppedError          the run was stopped; nothing is recorded
     └── InputError            one input file                        recorded, the run goes on
         ├── MediaError            cannot be opened or decoded
@@ -87,6 +89,14 @@ class CodesError(IndexFolderError):
 
 class StoppedError(MmretrieveError):
     """The run was stopped while this was under way; it says nothing about the file."""
+
+
+class BackupError(IndexFolderError):
+    """A backup cannot be made here, or what it copied is not sound."""
+
+
+class IndexWriteError(IndexFolderError):
+    """The index cannot be written to. What was committed before holds."""
 
 
 class InputError(MmretrieveError):
