@@ -79,7 +79,8 @@ def _balance(given: argparse.Namespace) -> int:
 def _fuzz(given: argparse.Namespace) -> int:
     from benchmarks import fuzz
 
-    return fuzz.run(given.inputs, given.seconds, given.seed, given.keep, given.only, given.at)
+    wanted = fuzz.Wanted(given.inputs, given.containers, given.seconds, given.seed, given.keep)
+    return fuzz.run(wanted, given.only, given.at)
 
 
 def _load(given: argparse.Namespace) -> int:
@@ -252,6 +253,7 @@ def _add_life(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _add_fuzz(commands: Any) -> None:
     fuzz = commands.add_parser("fuzz", help="damaged and hostile inputs, thousands of them")
     fuzz.add_argument("--inputs", type=int, default=60_000, metavar="N")
+    fuzz.add_argument("--containers", type=int, default=3_000, metavar="N", help="of the inputs")
     fuzz.add_argument("--seconds", type=float, default=1e9, metavar="S", help="stop after so long")
     fuzz.add_argument("--seed", type=int, default=0)
     fuzz.add_argument("--only", default="", metavar="NAME", help="targets named like this")

@@ -16,7 +16,7 @@ from mmretrieve.datatypes import (
     QueryTokens,
     SearchResult,
 )
-from mmretrieve.errors import UsageError
+from mmretrieve.errors import IndexFormatError, UsageError
 from mmretrieve.kernels.base import Kernels
 from mmretrieve.scoring.aggregation import Scoring
 from mmretrieve.scoring.nulls import Nulls, estimate, null_queries
@@ -59,6 +59,12 @@ class Searcher:
         self._snapshot = snapshot
         self._encode = encode
         manifest = snapshot.manifest
+        lacking = [m.value for m in MODALITIES if m not in manifest.spaces]
+        if lacking:
+            raise IndexFormatError(
+                f"the manifest of {snapshot.folder} names no vector space for {', '.join(lacking)}: "
+                "restore the file, or index again into a new folder"
+            )
         self._spaces = [Space(manifest.spaces[m], manifest.width(m)) for m in MODALITIES]
         self._kernels = kernels
         self._ranker = Ranker(snapshot, kernels, limits or Limits())
