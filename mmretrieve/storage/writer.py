@@ -160,7 +160,8 @@ class IndexWriter:
             self._append("keyframes", pa.Table.from_pylist(pictures, self._schemas["keyframes"]))
             replaced = self._replaced_revisions([entry.video.video_id for entry in entries])
             self._upsert("videos", "video_id", [video_row(entry.video) for entry in entries])
-            self._delete_revisions(replaced)
+            # A row can be written anew for content that stays.
+            self._delete_revisions(replaced - {entry.video.revision for entry in entries})
         if files:
             self._upsert("files", "path", [dataclasses.asdict(file) for file in files])
 
