@@ -23,7 +23,7 @@ from mmretrieve.cli.options import (
 )
 from mmretrieve.cli.progress import shown_progress
 from mmretrieve.cli.records import report_record, to_json
-from mmretrieve.cli.text import plural, shown_path
+from mmretrieve.cli.text import clean, plural, shown_path
 from mmretrieve.cli.times import took
 from mmretrieve.errors import UsageError
 from mmretrieve.reports import FileResult, IndexReport, Outcome
@@ -106,7 +106,9 @@ RetryOption = Annotated[
     bool, typer.Option("--retry-failed", help="Try files again that failed before.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Index unchanged files again, too.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what would be done, and why.")
+]
 LogFileOption = Annotated[
     str | None,
     typer.Option(
@@ -229,9 +231,15 @@ def tell(
 
 
 def _tell_plan(report: IndexReport) -> None:
-    todo = [result for result in report.results if result.outcome is Outcome.INDEXED]
+    words = {
+        Outcome.INDEXED: "would index",
+        Outcome.MOVED: "has moved:",
+        Outcome.DUPLICATE: "is a copy:",
+    }
+    todo = [result for result in report.results if result.outcome in words]
     for result in todo[:_SHOWN_DRY]:
-        say(f"would index {shown_path(result.path)}")
+        why = f"  ({clean(result.reason)})" if result.reason else ""
+        say(f"{words[result.outcome]} {shown_path(result.path)}{why}")
     if len(todo) > _SHOWN_DRY:
         say(f"and {len(todo) - _SHOWN_DRY:,} more")
 

@@ -154,6 +154,7 @@ def _result_record(result: FileResult) -> Record:
         "duration_s": number(result.duration_s),
         "took_s": number(result.took_s),
         "error": result.error,
+        "reason": result.reason,
         "warnings": list(result.warnings),
         "n_tokens": {modality.value: count for modality, count in result.n_tokens.items()},
         "stage_s": numbers(result.stage_s),

@@ -20,6 +20,7 @@ from mmretrieve.datatypes import (
     SearchResult,
 )
 from mmretrieve.documents import Document
+from mmretrieve.duplicate_report import ReportsDuplicates
 from mmretrieve.encoders.registry import load_encoder
 from mmretrieve.errors import CodesError, IndexNotFoundError, PresetMismatchError, UsageError
 from mmretrieve.index_care import Care, observed_run, recover
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 DEVICE_VARIABLE = "MMRETRIEVE_DEVICE"
 
 
-class Engine(WholeIndex, Care):
+class Engine(WholeIndex, ReportsDuplicates, Care):
     """Search over the videos of one index folder.
 
     >>> with Engine.create(Path("library.mmretrieve")) as engine:  # doctest: +SKIP
@@ -136,24 +137,27 @@ class Engine(WholeIndex, Care):
         retry_failed: bool = False,
         force: bool = False,
         dry_run: bool = False,
+        hold: Callable[[Path], bool] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> IndexReport:
         """Index files and folders (recursively), and documents given as content; what has not
         changed is left alone. A document takes the place of the one that had its id.
 
         ``exclude``: globs; ``prune``: also remove videos whose files are gone from ``paths``;
-        ``force``: index unchanged files again; ``dry_run``: only say what would be done. A file
-        that cannot be indexed is reported and does not stop the run; Ctrl-C keeps what is done.
+        ``force``: index unchanged files again; ``dry_run``: only say what would be done; ``hold``:
+        whether a new or changed file is to be left alone this time. A file that cannot be indexed is
+        reported and does not stop the run; Ctrl-C keeps what is done.
 
         Raises:
             UsageError: a path that does not exist, or a document id given twice.
+            PruneRefusedError: nothing is left below a folder where there were videos.
             IndexLockedError: another process is writing.
             SetupError: a model or an extra is missing.
         """
         from mmretrieve.document_indexing import Parts, index_all
         from mmretrieve.indexing import Options
 
-        options = Options(tuple(exclude), prune, retry_failed, force, dry_run)
+        options = Options(tuple(exclude), prune, retry_failed, force, dry_run, hold)
         self._check_encoder()
         if not dry_run:
             write_manifest(self._folder, self._manifest)

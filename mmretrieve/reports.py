@@ -33,7 +33,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """One file of a run. ``duration_s`` of video, ``took_s`` of work, ``error`` when it failed."""
+    """One file of a run. ``duration_s`` of video, ``took_s`` of work, ``error`` when it failed,
+    ``reason``: why something was (or would be) done."""
 
     path: str
     outcome: Outcome
@@ -43,6 +44,7 @@ class FileResult:
     warnings: tuple[str, ...] = ()
     n_tokens: Mapping[Modality, int] = field(default_factory=dict)
     stage_s: Mapping[Stage, float] = field(default_factory=dict)
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,3 +156,29 @@ class IndexInfo:
     failures: tuple[Failure, ...]
     search_path: str
     health: Health | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SharedStretch:
+    """Two videos that show the same: how alike (0 to 1), and the seconds of each that are shared."""
+
+    first: str
+    second: str
+    similarity: float
+    first_span: tuple[float, float]
+    second_span: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroup:
+    """Files that show the same pictures. ``paths`` are all of them; those of equal bytes are stored as
+    one video and listed in ``equal``, each set together; ``stretches`` tell of the others."""
+
+    paths: tuple[str, ...]
+    equal: tuple[tuple[str, ...], ...]
+    stretches: tuple[SharedStretch, ...]
+
+    @property
+    def similarity(self) -> float:
+        """Of the two that are least alike of those that were compared."""
+        return min((stretch.similarity for stretch in self.stretches), default=1.0)

@@ -13,7 +13,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mmretrieve.models.dialects import Backbone
 from mmretrieve.models.pictures import PatchShape, fitted
@@ -62,7 +62,7 @@ class Vision:
     width: int = 1280
     layers: int = 32
     inner: int = 3420
-    shape: PatchShape = PatchShape()
+    shape: PatchShape = field(default_factory=PatchShape)
 
     @property
     def n_parameters(self) -> int:

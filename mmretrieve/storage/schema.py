@@ -14,7 +14,7 @@ from mmretrieve.datatypes import Box, Modality, Passage, Probe, Segment, TokenEm
 from mmretrieve.storage.records import FileRecord, VideoEntry, VideoRecord
 from mmretrieve.storage.vectors import vector_column
 
-TABLES = ("videos", "passages", "keyframes", "files")
+TABLES = ("videos", "passages", "keyframes", "files", "extractions")
 
 _SEGMENT = pa.struct(
     [
@@ -76,6 +76,17 @@ def schemas(dim: int | None) -> dict[str, pa.Schema]:
                 ("settings_key", pa.string()),
                 ("video_id", pa.string()),
                 ("error", pa.string()),
+            ]
+        ),
+        "extractions": pa.schema(
+            [
+                *key,
+                ("sidecars", pa.string()),
+                ("keys", pa.string()),
+                ("seen", pa.binary()),
+                ("heard", pa.binary()),
+                ("trace_s", pa.list_(pa.float32())),
+                ("trace", pa.binary()),
             ]
         ),
     }
