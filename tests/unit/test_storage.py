@@ -411,3 +411,14 @@ def test_a_writer_killed_at_any_moment_leaves_whole_videos(folder: Path) -> None
         marks = {(v.video_id, v.revision) for v in snapshot(folder).videos}
         for table in ("passages", "keyframes"):
             assert {(r["video_id"], r["revision"]) for r in rows(folder, table)} == marks
+
+
+def test_a_row_written_anew_keeps_its_content(folder: Path) -> None:
+    """A repair writes the row of a video again whose passages are there."""
+    first = entry("a", "r1")
+    with IndexWriter(folder, MANIFEST) as writer:
+        writer.commit([first], [])
+        writer.commit([VideoEntry(first.video, (), ())], [])
+    snapshot = Snapshot(folder, MANIFEST)
+    assert [v.revision for v in snapshot.videos] == ["r1"]
+    assert len(snapshot.library.vectors) == sum(len(t.vectors) for _, t in first.passages)
