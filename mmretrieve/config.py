@@ -12,7 +12,6 @@ import json
 import math
 import tomllib
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +180,8 @@ _GROUPS: dict[str, type[Any]] = {
 
 def known_presets() -> tuple[str, ...]:
     """The presets of this package, then those that installed packages add."""
+    from importlib.metadata import entry_points
+
     added = {point.name for point in entry_points(group=ENCODER_GROUP)}
     return (*PRESETS, *sorted(added - set(PRESETS)))
 
