@@ -22,6 +22,8 @@ PRESETS = ("lite", "clip", "clamr")
 
 ENCODER_GROUP = "mmretrieve.encoders"
 """Entry-point group of further presets: name -> ``callable(EncoderSettings) -> Encoder``."""
+_NOT_CONTENT = ("jobs", "encoder", "limits", "log_file")
+"""Settings that leave the tokens of a video as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,20 @@ class EncoderSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """What reading one file may take, in a process of its own; past it the file is given up."""
+
+    memory_mb: int = 4096
+    """Memory of a process that reads videos, its models included."""
+    time_floor_s: float = 300.0
+    """Every file may take so long, ..."""
+    time_factor: float = 30.0
+    """... and so many seconds more for each second of media, ..."""
+    time_cap_s: float = 86_400.0
+    """... but never longer than this."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that decides what an index holds, plus how many files are worked on at once."""
 
@@ -99,7 +115,10 @@ class Settings:
     speech: SpeechSettings = field(default_factory=SpeechSettings)
     ocr: OcrSettings = field(default_factory=OcrSettings)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
     jobs: int = 2
+    log_file: str = ""
+    """Where the log is kept: a path, ``off``, or nothing for ``log.jsonl`` in the index."""
 
     def __post_init__(self) -> None:
         """Reject an unknown preset.
@@ -113,8 +132,7 @@ class Settings:
     @property
     def content_key(self) -> str:
         """Hex digest of the settings that change the tokens of a video."""
-        apart = {"jobs", "encoder"}
-        content = {k: v for k, v in dataclasses.asdict(self).items() if k not in apart}
+        content = {k: v for k, v in dataclasses.asdict(self).items() if k not in _NOT_CONTENT}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_toml(self) -> str:
@@ -156,6 +174,7 @@ _GROUPS: dict[str, type[Any]] = {
     "speech": SpeechSettings,
     "ocr": OcrSettings,
     "encoder": EncoderSettings,
+    "limits": LimitSettings,
 }
 
 

@@ -24,7 +24,8 @@ from mmretrieve.encoders.base import Encoder, JointContent, as_joint
 from mmretrieve.errors import InputError
 from mmretrieve.indexers.windows import Window, distribute, extend
 from mmretrieve.ingest import Ingested, thumbnail
-from mmretrieve.joint_ingest import Part, about, parts_of
+from mmretrieve.joint_ingest import about, parts_of
+from mmretrieve.lifecycle.reuse import Part
 from mmretrieve.reports import Stage
 from mmretrieve.storage.records import Thumbnail, VideoEntry, VideoRecord
 
