@@ -11,7 +11,6 @@ import hashlib
 import json
 import tomllib
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +179,8 @@ _GROUPS: dict[str, type[Any]] = {
 
 def known_presets() -> tuple[str, ...]:
     """The presets of this package, then those that installed packages add."""
+    from importlib.metadata import entry_points
+
     added = {point.name for point in entry_points(group=ENCODER_GROUP)}
     return (*PRESETS, *sorted(added - set(PRESETS)))
 
