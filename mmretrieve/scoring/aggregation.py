@@ -119,6 +119,12 @@ def evidence(similarity: Array, calibration: Calibration, scoring: Scoring) -> A
     return np.asarray(above, np.float32)
 
 
+def token_scores(above: Array) -> Array:
+    """``(n_docs,)`` of ``(n_docs, n_tokens)`` distances above chance, the largest of any modality and not
+    negative: mean third powers, which is ``token_max`` without weights."""
+    return np.asarray((above * above * above).mean(axis=1), np.float32)
+
+
 def contributions(values: Array, scoring: Scoring) -> Array:
     """``(n_docs, n_modalities, n_tokens)``: what each token of the query adds to the score through
     each modality; their sum over modalities and tokens is the score. 0 where it adds nothing."""

@@ -19,8 +19,10 @@ from mmretrieve.datatypes import (
 from mmretrieve.errors import UsageError
 from mmretrieve.kernels.base import Kernels
 from mmretrieve.scoring.aggregation import Scoring
-from mmretrieve.scoring.nulls import Nulls, estimate, null_queries
+from mmretrieve.scoring.answered import Background
+from mmretrieve.scoring.nulls import null_queries
 from mmretrieve.search.hits import Answer, Describer
+from mmretrieve.search.judging import Judge, background, signs
 from mmretrieve.search.moments import best_passage, group_passages
 from mmretrieve.search.prepared import PreparedQuery, Space, prepare
 from mmretrieve.search.ranking import Ranker, Ranking
@@ -54,7 +56,7 @@ class Searcher:
         snapshot: Snapshot,
         encode: Callable[[str], QueryTokens],
         kernels: Kernels,
-        nulls: Mapping[str, Nulls] | None = None,
+        nulls: Mapping[str, Background] | None = None,
         limits: Limits | None = None,
     ) -> None:
         """``nulls``: null scores measured before on this snapshot, as :meth:`nulls` gives them."""
@@ -88,8 +90,8 @@ class Searcher:
             answers = [
                 Answer(g.documents[0], g.documents) for g in group_passages(ranking, request.k)
             ]
-        nulls = self._null_scores(scoring, request.group_by)
-        hits = self._describer.hits(answers, ranking, passages, nulls)
+        judge = Judge(self._background(scoring, request.group_by), signs(ranking))
+        hits = self._describer.hits(answers, ranking, passages, judge)
         kept = [h for h in hits if _sure_enough(h, request.min_confidence)]
         surest = max((_LABELS.index(h.confidence.label) for h in hits), default=0)
         weights = scoring.weight_vector
@@ -109,7 +111,8 @@ class Searcher:
     def explain(self, text: str, video: int, at_s: float | None, scoring: Scoring) -> Hit | None:
         """The best moment (or the one at ``at_s``) of one video, whatever its rank."""
         selections = self.selections(Filter())
-        stages = self._ranker.stages(self._prepared(text), scoring, by_video=False)
+        query = self._prepared(text)
+        stages = self._ranker.stages(query, scoring, by_video=False)
         if at_s is None:
             ranking = self._ranker.best_passages(stages, selections, [video])
         else:
@@ -117,15 +120,16 @@ class Searcher:
         if not len(ranking.order):
             return None
         document = int(ranking.order[0])
-        nulls = self._null_scores(scoring, GroupBy.MOMENT)
-        hit = self._describer.hits([Answer(document, (document,))], ranking, ranking, nulls)[0]
+        best = self._rank(query, selections, scoring, GroupBy.MOMENT, 1)
+        judge = Judge(self._background(scoring, GroupBy.MOMENT), signs(best))
+        hit = self._describer.hits([Answer(document, (document,))], ranking, ranking, judge)[0]
         passage = int(ranking.documents.passage[document])
         return replace(hit, rank=self._ranker.rank_of(stages, selections, video, passage))
 
-    def nulls(self) -> dict[str, Nulls]:
-        """Null scores of the usual kinds of search: default scoring, by moment and by video."""
+    def nulls(self) -> dict[str, Background]:
+        """What null queries find in the usual kinds of search: default scoring, by moment and by video."""
         for unit in GroupBy:
-            self._null_scores(Scoring(), unit)
+            self._background(Scoring(), unit)
         return dict(self._nulls)
 
     def selections(self, wanted: Filter) -> tuple[Selection, ...]:
@@ -172,24 +176,17 @@ class Searcher:
             answers.append(Answer(document, () if inside is None else (inside,)))
         return passages, answers
 
-    def _null_scores(self, scoring: Scoring, unit: GroupBy) -> Nulls:
-        """Null scores of the same kind of search, in the whole index, whatever the filter keeps of
+    def _background(self, scoring: Scoring, unit: GroupBy) -> Background:
+        """Null queries in the same kind of search, in the whole index, whatever the filter keeps of
         videos: a filter must not make chance look like an answer."""
         key = f"{scoring.key} {unit}"
         if key not in self._nulls:
             selections = self.selections(Filter())
-            self._nulls[key] = estimate(
-                null_queries(), lambda text: self._best(text, scoring, selections, unit)
+            self._nulls[key] = background(
+                null_queries(),
+                lambda text: self._rank(self._prepared(text), selections, scoring, unit, 1),
             )
         return self._nulls[key]
-
-    def _best(
-        self, text: str, scoring: Scoring, selections: Sequence[Selection], unit: GroupBy
-    ) -> tuple[int, float]:
-        query = self._prepared(text)
-        ranking = self._rank(query, selections, scoring, unit, 1)
-        best = float(ranking.scores[ranking.order[0]]) if len(ranking.order) else 0.0
-        return query.n_tokens, best
 
 
 def masked(scoring: Scoring, wanted: Filter) -> Scoring:
