@@ -34,6 +34,20 @@ def _quality(given: argparse.Namespace) -> int:
     return 0
 
 
+def _abstention(given: argparse.Namespace) -> int:
+    from benchmarks import abstention
+
+    abstention.run(_existing(given.data), given.cache, fit=given.fit)
+    return 0
+
+
+def _gate(given: argparse.Namespace) -> int:
+    from benchmarks import gate
+
+    gate.run(_existing(given.data), given.cache)
+    return 0
+
+
 def _latency(given: argparse.Namespace) -> int:
     from benchmarks import latency
 
@@ -98,6 +112,8 @@ _COMMANDS = {
     "videos": _videos,
     "text": _text,
     "quality": _quality,
+    "abstention": _abstention,
+    "gate": _gate,
     "latency": _latency,
     "search": _search,
     "soak": _soak,
@@ -134,6 +150,20 @@ def _parser() -> argparse.ArgumentParser:
     latency.add_argument("--index", type=Path, metavar="DIR", help="instead of the demo clips")
     latency.add_argument("--repeats", type=int, default=10, metavar="N", help="of cold processes")
     latency.add_argument("--profile", action="store_true", help="of searches in the largest index")
+
+    abstention = commands.add_parser(
+        "abstention", help="how often a query without an answer is told so, and one with an answer"
+    )
+    _add_data(abstention)
+    abstention.add_argument(
+        "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"),
+        help="keeps the indexes, as `quality` does",
+    )  # fmt: skip
+    abstention.add_argument("--fit", action="store_true", help="print new weights of the signs")
+
+    gate = commands.add_parser("gate", help="calibration and gate, each alone and together")
+    _add_data(gate)
+    gate.add_argument("--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"))
 
     soak = commands.add_parser("soak", help="a writer and readers at work, every answer checked")
     soak.add_argument("--operations", type=int, default=10_000, metavar="N")

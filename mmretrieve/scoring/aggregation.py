@@ -43,6 +43,8 @@ class Scoring:
     scale: Mapping[Modality, float] = field(default_factory=lambda: SCALE)
     prior: Mapping[Modality, float] = field(default_factory=lambda: CHANCE)
     prior_weight: float = 4.0
+    gate: bool = False
+    """Whether :mod:`mmretrieve.scoring.gate` multiplies weights of its own into ``weights``."""
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -63,7 +65,7 @@ class Scoring:
             f"{m}:{w:g},{self.scale[m]:g},{self.prior[m]:g}"
             for m, w in zip(MODALITIES, self.weight_vector, strict=True)
         ]
-        plain = f"{self.aggregation} {self.power:g} {self.centre} {self.prior_weight:g}"
+        plain = f"{self.aggregation} {self.power:g} {self.centre} {self.prior_weight:g} {self.gate}"
         return " ".join([plain, *per_modality])
 
     @property

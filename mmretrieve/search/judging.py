@@ -45,7 +45,12 @@ def signs(ranking: Ranking) -> Signs:
     calibration, query = ranking.calibration, ranking.query
     n_words = len(np.unique(query.word))
     return signs_of(
-        best, calibration.null[used], calibration.scale[used], ranking.typical, _words(query), n_words
+        best,
+        calibration.null[used],
+        calibration.scale[used],
+        ranking.typical,
+        _words(query),
+        n_words,
     )
 
 

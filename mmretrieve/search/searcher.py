@@ -7,6 +7,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mmretrieve.datatypes import (
     MODALITIES,
     ConfidenceLabel,
@@ -20,6 +23,7 @@ from mmretrieve.errors import UsageError
 from mmretrieve.kernels.base import Kernels
 from mmretrieve.scoring.aggregation import Scoring
 from mmretrieve.scoring.answered import Background
+from mmretrieve.scoring.gate import gated
 from mmretrieve.scoring.nulls import null_queries
 from mmretrieve.search.hits import Answer, Describer
 from mmretrieve.search.judging import Judge, background, signs
@@ -27,7 +31,7 @@ from mmretrieve.search.moments import best_passage, group_passages
 from mmretrieve.search.prepared import PreparedQuery, Space, prepare
 from mmretrieve.search.ranking import Ranker, Ranking
 from mmretrieve.search.selection import Selection, n_videos, select
-from mmretrieve.search.stages import Limits, Path
+from mmretrieve.search.stages import Limits, Path, Stages
 from mmretrieve.storage.reader import Snapshot
 
 MAX_K = 10_000
@@ -112,7 +116,7 @@ class Searcher:
         """The best moment (or the one at ``at_s``) of one video, whatever its rank."""
         selections = self.selections(Filter())
         query = self._prepared(text)
-        stages = self._ranker.stages(query, scoring, by_video=False)
+        stages = self._stages(query, scoring, by_video=False)
         if at_s is None:
             ranking = self._ranker.best_passages(stages, selections, [video])
         else:
@@ -125,6 +129,17 @@ class Searcher:
         hit = self._describer.hits([Answer(document, (document,))], ranking, ranking, judge)[0]
         passage = int(ranking.documents.passage[document])
         return replace(hit, rank=self._ranker.rank_of(stages, selections, video, passage))
+
+    def evidence_of_answer(self, text: str) -> tuple[NDArray[np.float64], float, int]:
+        """The signs of the best moment in the order of
+        :data:`~mmretrieve.scoring.answered.SIGNS`, its score, and the number of query tokens: what
+        confidence is fitted on."""
+        ranking = self._rank(
+            self._prepared(text), self.selections(Filter()), Scoring(), GroupBy.MOMENT, 1
+        )
+        score = float(ranking.scores[ranking.order[0]]) if len(ranking.order) else 0.0
+        known = self._background(Scoring(), GroupBy.MOMENT)
+        return known.vector(signs(ranking), score), score, len(ranking.query.texts)
 
     def nulls(self) -> dict[str, Background]:
         """What null queries find in the usual kinds of search: default scoring, by moment and by video."""
@@ -144,6 +159,9 @@ class Searcher:
     def _prepared(self, text: str) -> PreparedQuery:
         return prepare(self._encode(text), self._spaces, self._kernels)
 
+    def _stages(self, query: PreparedQuery, scoring: Scoring, by_video: bool) -> Stages:
+        return self._ranker.stages(query, gated(scoring, query.vectors[0]), by_video)
+
     def _rank(
         self,
         query: PreparedQuery,
@@ -153,7 +171,7 @@ class Searcher:
         k: int,
     ) -> Ranking:
         by_video = unit is GroupBy.VIDEO
-        stages = self._ranker.stages(query, scoring, by_video)
+        stages = self._stages(query, scoring, by_video)
         return self._ranker.rank(
             stages, selections, max(N_EXACT, k + 16 if by_video else 3 * k + 16)
         )
@@ -168,7 +186,7 @@ class Searcher:
     ) -> tuple[Ranking, list[Answer]]:
         best = ranking.order[:k]
         videos = [int(v) for v in ranking.documents.video[best]]
-        stages = self._ranker.stages(query, scoring, by_video=False)
+        stages = self._stages(query, scoring, by_video=False)
         passages = self._ranker.best_passages(stages, selections, videos)
         answers = []
         for document, video in zip(best.tolist(), videos, strict=True):
