@@ -151,20 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     latency.add_argument("--repeats", type=int, default=10, metavar="N", help="of cold processes")
     latency.add_argument("--profile", action="store_true", help="of searches in the largest index")
 
-    abstention = commands.add_parser(
-        "abstention", help="how often a query without an answer is told so, and one with an answer"
-    )
-    _add_data(abstention)
-    abstention.add_argument(
-        "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"),
-        help="keeps the indexes, as `quality` does",
-    )  # fmt: skip
-    abstention.add_argument("--fit", action="store_true", help="print new weights of the signs")
-
-    gate = commands.add_parser("gate", help="calibration and gate, each alone and together")
-    _add_data(gate)
-    gate.add_argument("--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"))
-
+    _add_weighting(commands)
     soak = commands.add_parser("soak", help="a writer and readers at work, every answer checked")
     soak.add_argument("--operations", type=int, default=10_000, metavar="N")
     soak.add_argument("--seed", type=int, default=0)
@@ -191,6 +178,22 @@ def _parser() -> argparse.ArgumentParser:
     crash.add_argument("--times", type=int, default=10, metavar="N")
     crash.add_argument("--seed", type=int, default=0)
     return parser
+
+
+def _add_weighting(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    abstention = commands.add_parser(
+        "abstention", help="how often a query without an answer is told so, and one with an answer"
+    )
+    _add_data(abstention)
+    abstention.add_argument(
+        "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"),
+        help="keeps the indexes, as `quality` does",
+    )  # fmt: skip
+    abstention.add_argument("--fit", action="store_true", help="print new weights of the signs")
+
+    gate = commands.add_parser("gate", help="calibration and gate, each alone and together")
+    _add_data(gate)
+    gate.add_argument("--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"))
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

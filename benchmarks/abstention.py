@@ -37,8 +37,8 @@ LEAST_SHARE = 0.60
 """From this share of null queries on, a hit was called an answer before there were signs."""
 
 _COLUMNS = (
-    "library", "answered", "refused", "from", "to", "off library", "refused", "from", "to", "nonsense", "refused",
-    "from", "to", "AUROC", "refused where 5 % of the answered are",
+    "library", "answered", "refused", "from", "to", "off library", "refused", "from", "to",
+    "nonsense", "refused", "from", "to", "AUROC", "refused where 5 % of the answered are",
 )  # fmt: skip
 
 

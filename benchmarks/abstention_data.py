@@ -1,7 +1,7 @@
 """What an abstention benchmark asks: queries that a library answers, and queries that it does not.
 
-Every query belongs to one half, ``tune`` or ``test``, by a checksum of its text: what is fitted or chosen looks
-at the first half alone.
+Every query belongs to one half, ``tune`` or ``test``, by a checksum of its text: what is fitted or chosen
+looks at the first half alone.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ der Zug nach Wien hat Verspätung
 szép jó napot kívánok mindenkinek
 les vendanges commencent en septembre
 onde fica a praia mais bonita
-nasıl baklava yapılır
+evde taze ekmek yapmak kolay
 unde pot cumpăra pâine proaspătă
 gdzie mogę zaparkować samochód
 """.splitlines()

@@ -100,9 +100,9 @@ def auroc(answered: Numbers, others: Numbers) -> float:
 
 
 def outcome(rows: Rows, values: Numbers, least: float) -> tuple[float, ...]:
-    """Share of refused queries among those with an answer, those of other libraries or topics, and nonsense, each
-    with its interval; then the area under the curve, and the share refused of all without an answer where one
-    in twenty with an answer is."""
+    """Share of refused queries among those with an answer, those of other libraries or topics, and
+    nonsense, each with its interval; then the area under the curve, and the share refused of all without an
+    answer where one in twenty with an answer is."""
     senseless = np.isin(rows.kind, NONSENSE)
     refused = values < least
     shares: list[float] = []

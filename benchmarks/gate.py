@@ -125,5 +125,7 @@ def _table(
             second = float(np.mean([scores[i][1] for i in group.mine]))
             rows.append((group.name, way, len(first), mean.mean, mean.low, mean.high,
                          gain.mean, gain.low, gain.high, gain.p, second))  # fmt: skip
-    columns = ("queries", "way", "n", "nDCG@10", "from", "to", "minus calibration alone", "from", "to", "p", "R@1")  # fmt: skip
+    columns = (
+        "queries", "way", "n", "nDCG@10", "from", "to", "minus calibration alone", "from", "to", "p", "R@1",
+    )  # fmt: skip
     result.add(name, columns, rows)

@@ -39,13 +39,13 @@ _LABELS = (
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """What one query found in a library, over the best :data:`N_LOOKED_AT` documents, user weights left aside.
+    """What one query found in a library, over the best :data:`N_LOOKED_AT` documents, weights left aside.
 
     ``reached``: mean over query tokens of the largest similarity in any of them. ``matched``: cube root of
     the mean, over words that say what the query is about, of their cubed distance above chance where it
-    is largest. ``typical``: mean cube root of the scores of sampled documents, so how near the query is to what the library is
-    about. ``common``: mean over query tokens of the similarity reached by chance where that is largest.
-    ``pieces``: tokens a word, many for words that are none.
+    is largest. ``typical``: mean cube root of the scores of sampled documents, so how near the query is to
+    what the library is about. ``common``: mean over query tokens of the similarity reached by chance where
+    that is largest. ``pieces``: tokens a word, many for words that are none.
     """
 
     reached: float
@@ -94,8 +94,8 @@ def signs_of(
 
     ``similarity`` ``(n_documents, n_modalities, nq)`` of modalities that take part, ``-inf`` where missing;
     ``null`` ``(n_modalities, nq)`` and ``scale`` ``(n_modalities,)`` as in
-    :class:`~mmretrieve.scoring.aggregation.Calibration`; ``words``: the tokens of each word with a meaning, all
-    tokens for a query without one.
+    :class:`~mmretrieve.scoring.aggregation.Calibration`; ``words``: the tokens of each word with a
+    meaning, all tokens for a query without one.
     """
     pieces = null.shape[1] / n_words
     common = float(null.max(axis=0).mean())

@@ -42,8 +42,8 @@ class Gate:
         """
         if tokens.shape[1] != len(self.weights):
             raise UsageError(
-                f"the gate was trained on query tokens of width {len(self.weights)}, those of this index have "
-                f"{tokens.shape[1]}: search without --gate on"
+                f"the gate was trained on query tokens of width {len(self.weights)}, those of this "
+                f"index have {tokens.shape[1]}: search without --gate on"
             )
         logits = tokens.mean(axis=0) @ self.weights + self.bias
         shares = np.exp(logits - logits.max())

@@ -1,10 +1,10 @@
 """Fit the gate from query tokens to modalities, on queries whose modality is known.
 
 ``python -m mmretrieve.training.fit_gate DATA`` reads below the folder ``DATA``: MultiVENT 2.0++ validation
-queries (typed), MultiVENT 2.0 queries (typed by their ids), MultiVENT 1 (metadata), captions of MSR-VTT and of
-the training pictures of Flickr8k (frames). Queries of the clips, ActivityNet and slides are left for
-measuring. Softmax regression with a ridge penalty, by full-batch Adam (Kingma & Ba, 2015); modalities count alike, and
-so do the sources of one modality.
+queries (typed), MultiVENT 2.0 queries (typed by their ids), MultiVENT 1 (metadata), captions of MSR-VTT and
+of the training pictures of Flickr8k (frames). Queries of the clips, ActivityNet and slides are left for
+measuring. Softmax regression with a ridge penalty, by full-batch Adam (Kingma & Ba, 2015); modalities count
+alike, and so do the sources of one modality.
 """
 
 from __future__ import annotations
