@@ -37,7 +37,7 @@ class Rows:
     @property
     def own(self) -> NDArray[np.bool_]:
         """Those that the library answers."""
-        return self.kind == OWN
+        return np.asarray(self.kind == OWN)
 
 
 @dataclass(frozen=True, slots=True)
