@@ -78,13 +78,18 @@ class Background:
             ]
         )
 
-    def confidence(self, signs: Signs, score: float) -> Confidence:
-        """``p``: the probability that a document with ``score`` answers, where half of all queries have an
-        answer. It rises with the score."""
-        logit = float(self.vector(signs, score) @ np.array(WEIGHTS)) + BIAS
-        p = round(float(1 / (1 + np.exp(-np.clip(logit, -50, 50)))), 3)
-        label = next((label for least, label in _LABELS if p >= least), ConfidenceLabel.NONE)
-        return Confidence(label, p)
+    def level(self, signs: Signs) -> float:
+        """The logit of a document without a score, from what the query found elsewhere."""
+        return float(self.vector(signs, 0.0) @ np.array(WEIGHTS)) + BIAS
+
+
+def confidence(level: float, score: float) -> Confidence:
+    """``p``: the probability that a document with ``score`` answers a query of ``level``
+    (:meth:`Background.level`), where half of all queries have an answer. It rises with the score."""
+    logit = level + WEIGHTS[0] * float(np.cbrt(max(score, 0.0)))
+    p = round(float(1 / (1 + np.exp(-np.clip(logit, -50, 50)))), 3)
+    label = next((label for least, label in _LABELS if p >= least), ConfidenceLabel.NONE)
+    return Confidence(label, p)
 
 
 def signs_of(

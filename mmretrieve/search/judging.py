@@ -9,7 +9,7 @@ import numpy as np
 
 from mmretrieve.datatypes import Confidence, QueryTokens
 from mmretrieve.scoring.aggregation import token_scores
-from mmretrieve.scoring.answered import N_LOOKED_AT, Background, Masks, Signs, signs_of
+from mmretrieve.scoring.answered import N_LOOKED_AT, Background, Masks, Signs, confidence, signs_of
 from mmretrieve.scoring.nulls import Nulls
 from mmretrieve.search.evidence import content_words
 from mmretrieve.search.ranking import Ranking
@@ -17,10 +17,11 @@ from mmretrieve.search.ranking import Ranking
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Judges the hits of one query."""
+    """Judges the hits of one query. ``level``: see
+    :meth:`~mmretrieve.scoring.answered.Background.level`."""
 
-    background: Background
-    signs: Signs
+    nulls: Nulls
+    level: float
 
     def confidence(self, ranking: Ranking, document: int) -> Confidence:
         """Of a document of ``ranking``. Scores that are not sharpened above chance are compared with
@@ -28,8 +29,13 @@ class Judge:
         scoring = ranking.scoring
         if not (scoring.centre and scoring.power == 3.0):
             score = float(ranking.scores[document])
-            return self.background.nulls.confidence(score, len(ranking.query.texts))
-        return self.background.confidence(self.signs, plain_score(ranking, document))
+            return self.nulls.confidence(score, len(ranking.query.texts))
+        return confidence(self.level, plain_score(ranking, document))
+
+
+def judge(known: Background, ranking: Ranking) -> Judge:
+    """The judge for the query of a ranking of the library."""
+    return Judge(known.nulls, known.level(signs(ranking)))
 
 
 def plain_score(ranking: Ranking, document: int) -> float:

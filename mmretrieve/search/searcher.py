@@ -26,7 +26,7 @@ from mmretrieve.scoring.answered import Background
 from mmretrieve.scoring.gate import gated
 from mmretrieve.scoring.nulls import null_queries
 from mmretrieve.search.hits import Answer, Describer
-from mmretrieve.search.judging import Judge, background, signs
+from mmretrieve.search.judging import background, judge, signs
 from mmretrieve.search.moments import best_passage, group_passages
 from mmretrieve.search.prepared import PreparedQuery, Space, prepare
 from mmretrieve.search.ranking import Ranker, Ranking
@@ -94,8 +94,8 @@ class Searcher:
             answers = [
                 Answer(g.documents[0], g.documents) for g in group_passages(ranking, request.k)
             ]
-        judge = Judge(self._background(scoring, request.group_by), signs(ranking))
-        hits = self._describer.hits(answers, ranking, passages, judge)
+        judging = judge(self._background(scoring, request.group_by), ranking)
+        hits = self._describer.hits(answers, ranking, passages, judging)
         kept = [h for h in hits if _sure_enough(h, request.min_confidence)]
         surest = max((_LABELS.index(h.confidence.label) for h in hits), default=0)
         weights = scoring.weight_vector
@@ -125,8 +125,8 @@ class Searcher:
             return None
         document = int(ranking.order[0])
         best = self._rank(query, selections, scoring, GroupBy.MOMENT, 1)
-        judge = Judge(self._background(scoring, GroupBy.MOMENT), signs(best))
-        hit = self._describer.hits([Answer(document, (document,))], ranking, ranking, judge)[0]
+        judging = judge(self._background(scoring, GroupBy.MOMENT), best)
+        hit = self._describer.hits([Answer(document, (document,))], ranking, ranking, judging)[0]
         passage = int(ranking.documents.passage[document])
         return replace(hit, rank=self._ranker.rank_of(stages, selections, video, passage))
 

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from mmretrieve.datatypes import ConfidenceLabel
-from mmretrieve.scoring.answered import SIGNS, WEIGHTS, Background, Signs, signs_of
+from mmretrieve.scoring.answered import (
+    BIAS,
+    SIGNS,
+    WEIGHTS,
+    Background,
+    Signs,
+    confidence,
+    signs_of,
+)
 from mmretrieve.scoring.nulls import Nulls, null_queries
 
 LABELS = list(ConfidenceLabel)
@@ -51,10 +59,13 @@ def test_two_signs_are_measured_against_null_queries() -> None:
 
 def test_confidence_rises_with_the_score_and_labels_with_p() -> None:
     signs = Signs(0.55, 0.2, 1.0, 0.45, 1.2)
-    found = [_background().confidence(signs, float(s)) for s in np.linspace(0, 30, 200)]
+    level = _background().level(signs)
+    found = [confidence(level, float(s)) for s in np.linspace(0, 30, 200)]
     p = [one.p for one in found]
     assert p == sorted(p)
     assert p[-1] > p[0]
+    whole = float(_background().vector(signs, 30.0) @ np.array(WEIGHTS)) + BIAS
+    assert p[-1] == pytest.approx(1 / (1 + np.exp(-whole)), abs=6e-4)
     labels = [LABELS.index(one.label) for one in found]
     assert labels == sorted(labels)
 

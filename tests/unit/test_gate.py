@@ -47,7 +47,7 @@ def test_the_shipped_gate_knows_a_caption_and_is_small() -> None:
     event = shipped().probabilities(encoder.query("2018 Lombok earthquake").vectors["text"])
     frames = MODALITIES.index(Modality.FRAMES)
     assert caption.argmax() == frames
-    assert event[frames] < 0.2 < caption[frames]
+    assert event[frames] < 0.25 < caption[frames]
     assert FILE.stat().st_size < 10_000
 
 
