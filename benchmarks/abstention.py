@@ -118,7 +118,7 @@ def _table(
     rows: Mapping[str, Rows],
     values: Mapping[str, tuple[np.ndarray[tuple[int], np.dtype[np.float64]], float]],
 ) -> None:
-    lines = []
+    lines: list[tuple[str | float | None, ...]] = []
     for name, one in rows.items():
         found = outcome(one, *values[name])
         n_own = int(one.own.sum())
@@ -131,7 +131,7 @@ def _table(
 def _kinds(result: Result, rows: Mapping[str, Rows], shipped: Weights) -> None:
     """Refused share by kind of query."""
     kinds = list(dict.fromkeys(k for one in rows.values() for k in one.kind.tolist()))
-    lines = []
+    lines: list[tuple[str | float | None, ...]] = []
     for kind in kinds:
         cells: list[float | None] = []
         for one in rows.values():

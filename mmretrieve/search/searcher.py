@@ -26,7 +26,7 @@ from mmretrieve.scoring.answered import Background
 from mmretrieve.scoring.gate import gated
 from mmretrieve.scoring.nulls import null_queries
 from mmretrieve.search.hits import Answer, Describer
-from mmretrieve.search.judging import background, judge, signs
+from mmretrieve.search.judging import Judge, background, judge, signs
 from mmretrieve.search.moments import best_passage, group_passages
 from mmretrieve.search.prepared import PreparedQuery, Space, prepare
 from mmretrieve.search.ranking import Ranker, Ranking
@@ -94,7 +94,7 @@ class Searcher:
             answers = [
                 Answer(g.documents[0], g.documents) for g in group_passages(ranking, request.k)
             ]
-        judging = judge(self._background(scoring, request.group_by), ranking)
+        judging = self._judge(query, ranking, scoring, request)
         hits = self._describer.hits(answers, ranking, passages, judging)
         kept = [h for h in hits if _sure_enough(h, request.min_confidence)]
         surest = max((_LABELS.index(h.confidence.label) for h in hits), default=0)
@@ -158,6 +158,16 @@ class Searcher:
 
     def _prepared(self, text: str) -> PreparedQuery:
         return prepare(self._encode(text), self._spaces, self._kernels)
+
+    def _judge(
+        self, query: PreparedQuery, ranking: Ranking, scoring: Scoring, request: Request
+    ) -> Judge:
+        """What the whole library holds is what counts: a filter of videos must not change how sure a hit
+        is."""
+        if replace(request.filter, modalities=MODALITIES) != Filter():
+            everywhere = self.selections(Filter())
+            ranking = self._rank(query, everywhere, scoring, request.group_by, request.k)
+        return judge(self._background(scoring, request.group_by), ranking)
 
     def _stages(self, query: PreparedQuery, scoring: Scoring, by_video: bool) -> Stages:
         return self._ranker.stages(query, gated(scoring, query.vectors[0]), by_video)
