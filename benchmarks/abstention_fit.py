@@ -16,7 +16,7 @@ Kinds = NDArray[np.str_]
 
 _RIDGE = 3.0
 _STEPS = 30
-_TRUE_COSTS = 2.0
+_TRUE_COSTS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Weights:
 def fit(libraries: Sequence[Rows]) -> Weights:
     """Ridge-penalised logistic regression by Newton's method (Hastie, Tibshirani & Friedman, 2009, 4.4.1).
     Libraries, queries with and without an answer, and kinds of the latter count alike; an answered query that
-    is refused costs twice as much as the opposite."""
+    is refused costs three times as much as the opposite."""
     signs = np.concatenate([rows.signs for rows in libraries])
     answered = np.concatenate([rows.own for rows in libraries]).astype(float)
     counts = np.concatenate([_counts(rows) for rows in libraries])
