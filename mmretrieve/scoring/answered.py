@@ -85,7 +85,7 @@ class Background:
 
 def confidence(level: float, score: float) -> Confidence:
     """``p``: the probability that a document with ``score`` answers a query of ``level``
-    (:meth:`Background.level`), where half of all queries have an answer. It rises with the score."""
+    (:meth:`Background.level`), where three of four queries have an answer. It rises with the score."""
     logit = level + WEIGHTS[0] * float(np.cbrt(max(score, 0.0)))
     p = round(float(1 / (1 + np.exp(-np.clip(logit, -50, 50)))), 3)
     label = next((label for least, label in _LABELS if p >= least), ConfidenceLabel.NONE)

@@ -25,7 +25,7 @@ def test_fit_finds_what_separates_and_refuses_little_of_the_answered() -> None:
     assert weights.weights[0] > 5 * abs(weights.weights[1])
     found = outcome(libraries[0], weights.logits(libraries[0]), 0.0)
     assert found[0] < 0.05
-    assert min(found[3], found[6]) > 0.9
+    assert min(found[3], found[6]) > 0.85
     assert found[9] > 0.98
 
 
