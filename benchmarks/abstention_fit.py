@@ -89,7 +89,7 @@ def wilson(n: int, of: int) -> tuple[float, float, float]:
     z, share = 1.959964, n / of
     centre = (share + z * z / (2 * of)) / (1 + z * z / of)
     half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of)) / (1 + z * z / of)
-    return share, centre - half, centre + half
+    return share, max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def auroc(answered: Numbers, others: Numbers) -> float:
