@@ -106,6 +106,14 @@ class Keyframe:
 
 
 @dataclass(frozen=True, slots=True)
+class TracePoint:
+    """The picture at ``time_s``, as 9 rows of 12 bytes of luma."""
+
+    time_s: float
+    luma: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """Facts of a media file read without decoding it."""
 

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmretrieve.datatypes import Confidence, ConfidenceLabel
+from mmretrieve.datatypes import Confidence, ConfidenceLabel, GroupBy
 from mmretrieve.scoring.nulls import Nulls
 
 Array = NDArray[np.float32]
 Masks = tuple[NDArray[np.bool_], ...]
 
-N_LOOKED_AT = 32
-"""Of the best documents: so many are scored exactly in every search, whatever is asked for."""
+N_LOOKED_AT = {GroupBy.MOMENT: 32, GroupBy.VIDEO: 16}
+"""Of the best documents: so many are scored exactly in every search, however few hits are asked for."""
 
 SIGNS = ("score", "reached", "typical", "matched", "common", "pieces")
 WEIGHTS = (3.798, 0.7465, 0.5726, 2.2909, 16.1191, -0.9644)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmretrieve.datatypes import Confidence, QueryTokens
+from mmretrieve.datatypes import Confidence, GroupBy, QueryTokens
 from mmretrieve.scoring.aggregation import token_scores
 from mmretrieve.scoring.answered import N_LOOKED_AT, Background, Masks, Signs, confidence, signs_of
 from mmretrieve.scoring.nulls import Nulls
@@ -33,9 +33,9 @@ class Judge:
         return confidence(self.level, plain_score(ranking, document))
 
 
-def judge(known: Background, ranking: Ranking) -> Judge:
+def judge(known: Background, ranking: Ranking, unit: GroupBy) -> Judge:
     """The judge for the query of a ranking of the library."""
-    return Judge(known.nulls, known.level(signs(ranking)))
+    return Judge(known.nulls, known.level(signs(ranking, unit)))
 
 
 def plain_score(ranking: Ranking, document: int) -> float:
@@ -44,10 +44,10 @@ def plain_score(ranking: Ranking, document: int) -> float:
     return float(token_scores(above[None])[0])
 
 
-def signs(ranking: Ranking) -> Signs:
-    """The signs of a query, from its ranking in the library."""
+def signs(ranking: Ranking, unit: GroupBy) -> Signs:
+    """The signs of a query, from its ranking of the library's moments or videos."""
     used = ranking.scoring.weight_vector > 0
-    best = ranking.similarity[ranking.order[:N_LOOKED_AT]][:, used]
+    best = ranking.similarity[ranking.order[: N_LOOKED_AT[unit]]][:, used]
     calibration, query = ranking.calibration, ranking.query
     n_words = len(np.unique(query.word))
     return signs_of(
@@ -60,12 +60,14 @@ def signs(ranking: Ranking) -> Signs:
     )
 
 
-def background(queries: Iterable[str], ranked: Callable[[str], Ranking]) -> Background:
+def background(
+    queries: Iterable[str], ranked: Callable[[str], Ranking], unit: GroupBy
+) -> Background:
     """Ask every null query; ``ranked`` gives the best documents of the index for it."""
     sizes, best, reached, typical = [], [], [], []
     for query in queries:
         ranking = ranked(query)
-        found = signs(ranking)
+        found = signs(ranking, unit)
         sizes.append(len(ranking.query.texts))
         best.append(float(ranking.scores[ranking.order[0]]) if len(ranking.order) else 0.0)
         reached.append(found.reached)

@@ -22,7 +22,7 @@ from mmretrieve.datatypes import (
 from mmretrieve.errors import UsageError
 from mmretrieve.kernels.base import Kernels
 from mmretrieve.scoring.aggregation import Scoring
-from mmretrieve.scoring.answered import Background
+from mmretrieve.scoring.answered import N_LOOKED_AT, Background
 from mmretrieve.scoring.gate import gated
 from mmretrieve.scoring.nulls import null_queries
 from mmretrieve.search.hits import Answer, Describer
@@ -35,8 +35,6 @@ from mmretrieve.search.stages import Limits, Path, Stages
 from mmretrieve.storage.reader import Snapshot
 
 MAX_K = 10_000
-N_EXACT = 32
-"""Documents scored exactly for ten hits or fewer."""
 _KEPT_SELECTIONS = 8
 _LABELS = list(ConfidenceLabel)
 
@@ -125,7 +123,7 @@ class Searcher:
             return None
         document = int(ranking.order[0])
         best = self._rank(query, selections, scoring, GroupBy.MOMENT, 1)
-        judging = judge(self._background(scoring, GroupBy.MOMENT), best)
+        judging = judge(self._background(scoring, GroupBy.MOMENT), best, GroupBy.MOMENT)
         hit = self._describer.hits([Answer(document, (document,))], ranking, ranking, judging)[0]
         passage = int(ranking.documents.passage[document])
         return replace(hit, rank=self._ranker.rank_of(stages, selections, video, passage))
@@ -139,7 +137,7 @@ class Searcher:
         )
         score = float(ranking.scores[ranking.order[0]]) if len(ranking.order) else 0.0
         known = self._background(Scoring(), GroupBy.MOMENT)
-        return known.vector(signs(ranking), score), score, len(ranking.query.texts)
+        return known.vector(signs(ranking, GroupBy.MOMENT), score), score, len(ranking.query.texts)
 
     def nulls(self) -> dict[str, Background]:
         """What null queries find in the usual kinds of search: default scoring, by moment and by video."""
@@ -167,7 +165,7 @@ class Searcher:
         if replace(request.filter, modalities=MODALITIES) != Filter():
             everywhere = self.selections(Filter())
             ranking = self._rank(query, everywhere, scoring, request.group_by, request.k)
-        return judge(self._background(scoring, request.group_by), ranking)
+        return judge(self._background(scoring, request.group_by), ranking, request.group_by)
 
     def _stages(self, query: PreparedQuery, scoring: Scoring, by_video: bool) -> Stages:
         return self._ranker.stages(query, gated(scoring, query.vectors[0]), by_video)
@@ -182,9 +180,8 @@ class Searcher:
     ) -> Ranking:
         by_video = unit is GroupBy.VIDEO
         stages = self._stages(query, scoring, by_video)
-        return self._ranker.rank(
-            stages, selections, max(N_EXACT, k + 16 if by_video else 3 * k + 16)
-        )
+        n = max(N_LOOKED_AT[unit], k + 6 if by_video else 2 * k + 12)
+        return self._ranker.rank(stages, selections, n)
 
     def _video_answers(
         self,
@@ -213,6 +210,7 @@ class Searcher:
             self._nulls[key] = background(
                 null_queries(),
                 lambda text: self._rank(self._prepared(text), selections, scoring, unit, 1),
+                unit,
             )
         return self._nulls[key]
 

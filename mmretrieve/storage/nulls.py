@@ -7,20 +7,23 @@ for any other.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from mmretrieve.errors import IndexLockedError
 from mmretrieve.scoring.answered import Background
 from mmretrieve.scoring.nulls import Nulls
+from mmretrieve.storage.atomic import is_whole, replace_text, sealed_json
+from mmretrieve.storage.lock import take
 
 _FILE = "nulls.json"
 
 
 def write_nulls(folder: Path, version: int, nulls: Mapping[str, Background]) -> None:
-    """Keep what was measured on state ``version``, in one step."""
+    """Keep what was measured on state ``version``, in one step; not while another process writes, whose
+    state is a newer one."""
     rows = {
         kind: {
             "n_tokens": measured.nulls.n_tokens.tolist(),
@@ -30,9 +33,16 @@ def write_nulls(folder: Path, version: int, nulls: Mapping[str, Background]) -> 
         }
         for kind, measured in nulls.items()
     }
-    temporary = folder / f"{_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps({"version": version, "nulls": rows}), encoding="utf-8")
-    temporary.replace(folder / _FILE)
+    try:
+        lock = take(folder)
+    except IndexLockedError:
+        return
+    done = False
+    try:
+        replace_text(folder / _FILE, sealed_json({"version": version, "nulls": rows}))
+        done = lock.left_behind is None
+    finally:
+        lock.release(clean=done)
 
 
 def read_nulls(folder: Path, version: int) -> dict[str, Background]:
@@ -40,7 +50,7 @@ def read_nulls(folder: Path, version: int) -> dict[str, Background]:
     is needed now."""
     try:
         data = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-        if data["version"] != version:
+        if data["version"] != version or not is_whole(data):
             return {}
         return {
             kind: Background(

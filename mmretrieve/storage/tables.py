@@ -22,3 +22,9 @@ def open_table(folder: Path, name: str) -> Any:
         raise IndexFormatError(
             f"table {name!r} of {folder} cannot be opened ({error}): index again into a new folder"
         ) from error
+
+
+def table_exists(folder: Path, name: str) -> bool:
+    """Whether a table has a committed state."""
+    versions = folder / "lance" / f"{name}.lance" / "_versions"
+    return versions.is_dir() and any(versions.glob("*.manifest"))

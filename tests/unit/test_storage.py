@@ -342,7 +342,7 @@ def test_many_small_updates_stay_small(folder: Path, monkeypatch: pytest.MonkeyP
     """200 commits, optimised every 20 as runs of indexing do, against the same rows written once."""
     from datetime import timedelta
 
-    monkeypatch.setattr("mmretrieve.storage.writer.KEEP_OLD_VERSIONS", timedelta(0))
+    monkeypatch.setattr("mmretrieve.storage.upkeep.KEEP_OLD_VERSIONS", timedelta(0))
     with IndexWriter(folder, MANIFEST) as writer:
         for number in range(200):
             name = f"v{number % 10}"
