@@ -35,6 +35,20 @@ def _quality(given: argparse.Namespace) -> int:
     return 0
 
 
+def _abstention(given: argparse.Namespace) -> int:
+    from benchmarks import abstention
+
+    abstention.run(_existing(given.data), given.cache, fit=given.fit)
+    return 0
+
+
+def _gate(given: argparse.Namespace) -> int:
+    from benchmarks import gate
+
+    gate.run(_existing(given.data), given.cache)
+    return 0
+
+
 def _latency(given: argparse.Namespace) -> int:
     from benchmarks import latency
 
@@ -138,6 +152,8 @@ _COMMANDS = {
     "videos": _videos,
     "text": _text,
     "quality": _quality,
+    "abstention": _abstention,
+    "gate": _gate,
     "latency": _latency,
     "search": _search,
     "soak": _soak,
@@ -181,6 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     latency.add_argument("--repeats", type=int, default=10, metavar="N", help="of cold processes")
     latency.add_argument("--profile", action="store_true", help="of searches in the largest index")
 
+    _add_weighting(commands)
     search = commands.add_parser("search", help="the search structure, its bars and its peers")
     _add_data(search)
     search.add_argument(
@@ -261,6 +278,22 @@ def _add_fuzz(commands: Any) -> None:
         "--at", type=int, metavar="NUMBER", help="that input alone, untouched by faults"
     )
     fuzz.add_argument("--keep", type=Path, metavar="DIR", help="write inputs with faults here")
+
+
+def _add_weighting(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    abstention = commands.add_parser(
+        "abstention", help="how often a query without an answer is told so, and one with an answer"
+    )
+    _add_data(abstention)
+    abstention.add_argument(
+        "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"),
+        help="keeps the indexes, as `quality` does",
+    )  # fmt: skip
+    abstention.add_argument("--fit", action="store_true", help="print new weights of the signs")
+
+    gate = commands.add_parser("gate", help="calibration and gate, each alone and together")
+    _add_data(gate)
+    gate.add_argument("--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"))
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
