@@ -78,7 +78,9 @@ def _update(
             warnings += report.warnings
             if n % SAMPLE_EVERY == 0:
                 rooms.append(_room(index, n, took_ms))
-                print(f"{n} updates: {rooms[-1].total / 2**20:.1f} MiB, {took_ms:.0f} ms", flush=True)
+                print(
+                    f"{n} updates: {rooms[-1].total / 2**20:.1f} MiB, {took_ms:.0f} ms", flush=True
+                )
     return rooms, editions, warnings
 
 
