@@ -241,10 +241,11 @@ def _clean(codes: Path, catalogue: Catalogue, limits: Limits) -> None:
     oldest sooner where it is much."""
     now_s, live = time.time(), catalogue.folders()
     room = limits.waste * sum(_size(codes / name) for name in live)
+    least_s = min(limits.least_grace_s, limits.grace_s)
     waiting: set[str] = set()
     for name, at in sorted(catalogue.retired.items(), key=lambda item: -item[1]):
         room -= _size(codes / name)
-        if now_s - at < (limits.grace_s if room >= 0 else limits.least_grace_s):
+        if now_s - at < (limits.grace_s if room >= 0 else least_s):
             waiting.add(name)
     remove_others(codes, live | waiting)
 
