@@ -106,7 +106,7 @@ def _load(given: argparse.Namespace) -> int:
 def _updates(given: argparse.Namespace) -> int:
     from benchmarks import updates
 
-    return updates.run(given.updates, given.videos, given.documents)
+    return updates.run(given.updates, given.videos, given.documents, given.seconds)
 
 
 def _faults(given: argparse.Namespace) -> int:
@@ -265,6 +265,7 @@ def _add_life(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     updates.add_argument("--updates", type=int, default=1_000, metavar="N")
     updates.add_argument("--videos", type=int, default=200, metavar="N")
     updates.add_argument("--documents", type=int, default=200, metavar="N")
+    updates.add_argument("--seconds", type=float, default=86_400, help="stopped after so long")
 
 
 def _add_fuzz(commands: Any) -> None:
