@@ -16,6 +16,7 @@ from mmretrieve import Engine
 from mmretrieve.config import Settings
 from mmretrieve.datatypes import GroupBy, Modality, Segment
 from mmretrieve.documents import Document
+from mmretrieve.health.findings import Severity
 from mmretrieve.reports import Outcome
 
 SAMPLE_EVERY = 25
@@ -35,7 +36,7 @@ class Room:
     took_ms: float
 
 
-def run(n_updates: int, n_videos: int, n_documents: int) -> int:
+def run(n_updates: int, n_videos: int, n_documents: int, seconds: float) -> int:
     """Print the tables and write the result; 1 where the index more than doubled or lost anything."""
     result = Result("updates")
     with tempfile.TemporaryDirectory(prefix="mmretrieve-updates-") as name:
@@ -44,23 +45,26 @@ def run(n_updates: int, n_videos: int, n_documents: int) -> int:
         documents = [_document(number, 0) for number in range(n_documents)]
         with Engine.create(place / "index", Settings(jobs=1)) as engine:
             engine.index([place / "library", *documents])
-        rooms, editions, warnings = _update(place, n_updates, n_videos, n_documents)
+        rooms, editions, warnings = _update(place, n_updates, (n_videos, n_documents), seconds)
         wrong = _wrong(place, editions)
         with Engine.create(place / "fresh", Settings(jobs=1)) as engine:
             last = [_document(n, editions.get((1, n), 0)) for n in range(n_documents)]
             engine.index([place / "library", *last])
         fresh = _room(place / "fresh", 0, 0.0)
+    if rooms[-1].n < n_updates:
+        result.note(f"Stopped after {seconds:.0f} s, {rooms[-1].n} of {n_updates} updates.")
     return _report(result, rooms, fresh, wrong, warnings, (n_videos, n_documents))
 
 
 def _update(
-    place: Path, n_updates: int, n_videos: int, n_documents: int
+    place: Path, n_updates: int, made: tuple[int, int], seconds: float
 ) -> tuple[list[Room], dict[tuple[int, int], int], list[str]]:
     """Change one video or one document at a time, each in a run of its own."""
-    rng = np.random.default_rng(0)
+    rng, (n_videos, n_documents) = np.random.default_rng(0), made
     index, rooms = place / "index", [_room(place / "index", 0, 0.0)]
     editions: dict[tuple[int, int], int] = {}
     warnings: list[str] = []
+    end = time.perf_counter() + seconds
     with Engine.open(index) as engine:
         for n in range(1, n_updates + 1):
             kind = int(n_documents > 0 and (n % 2 == 0 or not n_videos))
@@ -76,11 +80,13 @@ def _update(
             if report.count(Outcome.INDEXED) != 1:
                 raise RuntimeError(f"update {n} did not index: {report.results}")
             warnings += report.warnings
-            if n % SAMPLE_EVERY == 0:
+            late = time.perf_counter() > end
+            if n % SAMPLE_EVERY == 0 or late:
                 rooms.append(_room(index, n, took_ms))
-                print(
-                    f"{n} updates: {rooms[-1].total / 2**20:.1f} MiB, {took_ms:.0f} ms", flush=True
-                )
+                mib = rooms[-1].total / 2**20
+                print(f"{n} updates: {mib:.1f} MiB, {took_ms:.0f} ms", flush=True)
+            if late:
+                break
     return rooms, editions, warnings
 
 
@@ -102,7 +108,11 @@ def _room(index: Path, n: int, took_ms: float) -> Room:
 def _wrong(place: Path, editions: dict[tuple[int, int], int]) -> list[str]:
     """Updated documents that are not found by their newest words, and faults of the codes."""
     with Engine.open(place / "index") as engine:
-        wrong = list(engine.verify())
+        wrong = [
+            f"{f.where}: {f.what}"
+            for f in engine.verify().findings
+            if f.severity is not Severity.NOTE
+        ]
         for (kind, number), edition in sorted(editions.items()):
             if kind and number % 10 == 0:
                 asked = sentence(1_000_000 + number, edition)

@@ -50,9 +50,9 @@ def duplicate_groups(
         equal = tuple(copies[i] for i in ids if len(copies.get(i, ())) > 1)
         paths = {path for i in ids for path in copies.get(i, (snapshot.paths[i],))}
         out.append(DuplicateGroup(tuple(sorted(paths)), equal, stretches))
-    for video_id, paths in copies.items():
-        if len(paths) > 1 and video_id not in told:
-            out.append(DuplicateGroup(paths, (paths,), ()))
+    for video_id, same in copies.items():
+        if len(same) > 1 and video_id not in told:
+            out.append(DuplicateGroup(same, (same,), ()))
     return tuple(sorted(out, key=lambda group: (-len(group.paths), group.paths)))
 
 

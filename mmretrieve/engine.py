@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 
 DEVICE_VARIABLE = "MMRETRIEVE_DEVICE"
+_KEPT_QUERIES = 512
 
 
 class Engine(WholeIndex, ReportsDuplicates, Care):
@@ -66,6 +68,8 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
         self._manifest = manifest
         self._settings = Settings.from_toml(manifest.settings_toml)
         self._encoder = load_encoder(self._settings.preset, self._settings.encoder)
+        # Chance is measured with the same queries after every change.
+        self._encoded = lru_cache(_KEPT_QUERIES)(self._encoder.query)
         self._snapshot: Snapshot | None = None
         self._searcher: Searcher | None = None
         self._kernels: Kernels | None = None
@@ -365,7 +369,7 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
         Raises:
             UsageError: nothing in it can be searched for.
         """
-        return self._encoder.query(query)
+        return self._encoded(query)
 
     def _check_encoder(self) -> None:
         used, here = self._manifest.encoders, dict(self._encoder.fingerprints())

@@ -18,7 +18,7 @@ from mmretrieve.health.backup import backup
 from mmretrieve.health.repair import repair
 from mmretrieve.health.verify import verify
 from mmretrieve.kernels.plain import PlainKernels
-from mmretrieve.storage import writer as writers
+from mmretrieve.storage import upkeep
 from mmretrieve.storage.codes.policy import Limits
 from mmretrieve.storage.codes.update import update
 from mmretrieve.storage.folder import read_manifest
@@ -71,7 +71,7 @@ def _remove_at_once(folder: Path) -> None:
 
 def _compact(folder: Path) -> None:
     with (
-        mock.patch.object(writers, "KEEP_OLD_VERSIONS", timedelta(0)),
+        mock.patch.object(upkeep, "KEEP_OLD_VERSIONS", timedelta(0)),
         IndexWriter(folder / INDEX, read_manifest(folder / INDEX)) as writer,
     ):
         writer.optimize()

@@ -108,7 +108,8 @@ def _unit(values: _Floats) -> _Floats:
     flat = values.reshape(len(values), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
-    return np.divide(flat, length, out=np.zeros_like(flat), where=length > 1e-3)
+    unit: _Floats = np.divide(flat, length, out=np.zeros_like(flat), where=length > 1e-3)
+    return unit
 
 
 _BITS, _BANDS = 32, 4
@@ -184,7 +185,8 @@ def _zoomed(luma: _Floats, margin: float) -> _Floats:
     x0, y0 = np.minimum(x.astype(int), WIDTH - 2), np.minimum(y.astype(int), HEIGHT - 2)
     fx, fy = (x - x0).astype(np.float32), (y - y0).astype(np.float32)[:, None]
     rows = luma[:, y0] * (1 - fy) + luma[:, y0 + 1] * fy
-    return rows[:, :, x0] * (1 - fx) + rows[:, :, x0 + 1] * fx
+    made: _Floats = rows[:, :, x0] * (1 - fx) + rows[:, :, x0 + 1] * fx
+    return made
 
 
 def _alignments(a: _Floats, b: _Floats, limits: DuplicateLimits) -> list[tuple[int, int]]:

@@ -181,6 +181,7 @@ class IndexWriter:
     def put_back(self, name: str, rows: pa.Table) -> None:
         """Append rows as they were read from a table."""
         self._append(name, rows.select(self._schemas[name].names).cast(self._schemas[name]))
+        self._revisions = self._paths = None
 
     def tend(self) -> tuple[str, ...]:
         """Compact what is due and drop versions that no reader can still hold, on the schedule of

@@ -17,6 +17,7 @@ from PIL import Image
 
 from mmretrieve import Engine
 from mmretrieve.config import OcrSettings, Settings, SpeechSettings
+from mmretrieve.datatypes import TracePoint
 from mmretrieve.demo import clips_folder
 from mmretrieve.indexers.media import iter_frames, probe
 from mmretrieve.indexers.trace import MOST_POINTS, Tracer
@@ -56,7 +57,7 @@ def _size(source: Path, scale: float) -> tuple[int, int]:
         return 2 * int(stream.width * scale / 2), 2 * int(stream.height * scale / 2)
 
 
-def trace(path: Path) -> list:
+def trace(path: Path) -> list[TracePoint]:
     tracer = Tracer(probe(path).duration_s)
     for _ in tracer.watch(iter_frames(path, 6.0)):
         pass
@@ -74,7 +75,7 @@ def test_copies_of_the_demo_clips_are_found_and_nothing_else(
     tmp_path: Path, originals: list[Path]
 ) -> None:
     """Precision and recall over four kinds of copies of each clip."""
-    made: list[tuple[str, list]] = []
+    made: list[tuple[str, list[TracePoint]]] = []
     for source in originals:
         length_s = probe(source).duration_s
         copies = {
@@ -109,9 +110,7 @@ def test_moments_that_look_alike_and_move_differently_are_no_copies() -> None:
     """The same scene with a square that moves at another time."""
     still = clips.scene(0, 7, 96, 72)
 
-    def film(begins: int) -> list:
-        from mmretrieve.datatypes import TracePoint
-
+    def film(begins: int) -> list[TracePoint]:
         out = []
         for n in range(30):
             picture = np.array(still[:, :, 0], np.uint8)
@@ -121,9 +120,7 @@ def test_moments_that_look_alike_and_move_differently_are_no_copies() -> None:
             out.append(TracePoint(n / 3, small.tobytes()))
         return out
 
-    def backwards(points: list) -> list:
-        from mmretrieve.datatypes import TracePoint
-
+    def backwards(points: list[TracePoint]) -> list[TracePoint]:
         lumas = [point.luma for point in points][::-1]
         return [TracePoint(n / 3, luma) for n, luma in enumerate(lumas)]
 

@@ -88,7 +88,7 @@ def test_an_index_follows_its_folder(
     tmp_path: Path, index: Path, make_clip: MakeClip, how: list[str]
 ) -> None:
     videos, ready = tmp_path / "videos", make_clip(tmp_path / "ready.mp4", 2, seconds=4)
-    given = [videos, "--settle", "0.3", "--prune", "--exclude", "no*", *how]
+    given: list[str | Path] = [videos, "--settle", "0.3", "--prune", "--exclude", "no*", *how]
     with watching(index, *given) as seen:
         seen.says("watching")
         (videos / "bad.mp4").write_bytes(b"no video" * 50)
