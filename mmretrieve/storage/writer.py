@@ -11,13 +11,14 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from mmretrieve.errors import IndexWriteError
+from mmretrieve.errors import IndexFormatError, IndexWriteError
 from mmretrieve.storage import upkeep
 from mmretrieve.storage.extractions import extraction_row
 from mmretrieve.storage.folder import Manifest, acquire_lock
 from mmretrieve.storage.ledger import bring_up_to_date
 from mmretrieve.storage.leftovers import remove_unfinished
 from mmretrieve.storage.migrations import migrate
+from mmretrieve.storage.quarantine import PENDING
 from mmretrieve.storage.records import FileRecord, VideoEntry
 from mmretrieve.storage.schema import TABLES, content_tables, passage_table, schemas, video_row
 
@@ -50,6 +51,7 @@ class IndexWriter:
 
     Raises:
         IndexLockedError: another process is writing.
+        IndexFormatError: a repair was interrupted.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, *, recover: bool = True) -> None:
@@ -61,6 +63,11 @@ class IndexWriter:
         self._revisions: dict[str, str] | None = None
         self._paths: set[str] | None = None
         try:
+            if recover and (folder / PENDING).exists():
+                raise IndexFormatError(
+                    f"a repair of {folder} was interrupted: run `mmretrieve repair` again before "
+                    "anything is written (searching works meanwhile)"
+                )
             with named_errors(folder):
                 migrate(folder)
                 self._schemas = schemas(manifest.one_width)
