@@ -35,6 +35,20 @@ def _quality(given: argparse.Namespace) -> int:
     return 0
 
 
+def _abstention(given: argparse.Namespace) -> int:
+    from benchmarks import abstention
+
+    abstention.run(_existing(given.data), given.cache, fit=given.fit)
+    return 0
+
+
+def _gate(given: argparse.Namespace) -> int:
+    from benchmarks import gate
+
+    gate.run(_existing(given.data), given.cache)
+    return 0
+
+
 def _latency(given: argparse.Namespace) -> int:
     from benchmarks import latency
 
@@ -79,7 +93,8 @@ def _balance(given: argparse.Namespace) -> int:
 def _fuzz(given: argparse.Namespace) -> int:
     from benchmarks import fuzz
 
-    return fuzz.run(given.inputs, given.seconds, given.seed, given.keep, given.only, given.at)
+    wanted = fuzz.Wanted(given.inputs, given.containers, given.seconds, given.seed, given.keep)
+    return fuzz.run(wanted, given.only, given.at)
 
 
 def _load(given: argparse.Namespace) -> int:
@@ -137,6 +152,8 @@ _COMMANDS = {
     "videos": _videos,
     "text": _text,
     "quality": _quality,
+    "abstention": _abstention,
+    "gate": _gate,
     "latency": _latency,
     "search": _search,
     "soak": _soak,
@@ -180,6 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     latency.add_argument("--repeats", type=int, default=10, metavar="N", help="of cold processes")
     latency.add_argument("--profile", action="store_true", help="of searches in the largest index")
 
+    _add_weighting(commands)
     search = commands.add_parser("search", help="the search structure, its bars and its peers")
     _add_data(search)
     search.add_argument(
@@ -252,6 +270,7 @@ def _add_life(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _add_fuzz(commands: Any) -> None:
     fuzz = commands.add_parser("fuzz", help="damaged and hostile inputs, thousands of them")
     fuzz.add_argument("--inputs", type=int, default=60_000, metavar="N")
+    fuzz.add_argument("--containers", type=int, default=3_000, metavar="N", help="of the inputs")
     fuzz.add_argument("--seconds", type=float, default=1e9, metavar="S", help="stop after so long")
     fuzz.add_argument("--seed", type=int, default=0)
     fuzz.add_argument("--only", default="", metavar="NAME", help="targets named like this")
@@ -259,6 +278,22 @@ def _add_fuzz(commands: Any) -> None:
         "--at", type=int, metavar="NUMBER", help="that input alone, untouched by faults"
     )
     fuzz.add_argument("--keep", type=Path, metavar="DIR", help="write inputs with faults here")
+
+
+def _add_weighting(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    abstention = commands.add_parser(
+        "abstention", help="how often a query without an answer is told so, and one with an answer"
+    )
+    _add_data(abstention)
+    abstention.add_argument(
+        "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"),
+        help="keeps the indexes, as `quality` does",
+    )  # fmt: skip
+    abstention.add_argument("--fit", action="store_true", help="print new weights of the signs")
+
+    gate = commands.add_parser("gate", help="calibration and gate, each alone and together")
+    _add_data(gate)
+    gate.add_argument("--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"))
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

@@ -2,8 +2,8 @@
 
 The model is the smallest that the trainer takes: frozen tokens of the shipped text encoder, and for
 queries and each modality one square matrix that starts as the identity. Two thirds of the videos are
-learnt from, the last third is measured with. Two kinds of queries compete: sentences of another annotator, which
-aim at the captions, and, a quarter as many, distinctive phrases of the speech.
+learnt from, the last third is measured with. Two kinds of queries compete: sentences of another
+annotator, which aim at the captions, and, a quarter as many, distinctive phrases of the speech.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def make_task(collection: Collection, cache: TokenCache) -> Task:
     ]
     stored = cache.documents(collection.name, collection.documents, joint=True)
     tokens: dict[tuple[str, str], Array] = {}
-    library = []
+    library: list[Content] = []
     for document, made in zip(documents, stored, strict=True):
         for modality in _KINDS.values():
             text = "".join(segment.text for segment in document.segments.get(modality, ()))
@@ -184,8 +184,10 @@ def make_task(collection: Collection, cache: TokenCache) -> Task:
     queries = [
         (q, min(r), "ocr") for q, r in zip(collection.queries, collection.relevant, strict=True)
     ]
-    queries += [(text, content.video_id, "asr") for content in library
-                if content.modality is Modality.SPEECH and (text := phrases.query(content))]  # fmt: skip
+    for content in library:
+        made_of = phrases.query(content) if content.modality is Modality.SPEECH else None
+        if made_of is not None:
+            queries.append((made_of, content.video_id, "asr"))
     texts = [query for query, _, _ in queries]
     encoded = cache.queries(f"{collection.name}-balance", texts)
     tokens |= {(_QUERY, text): array for text, array in zip(texts, encoded, strict=True)}

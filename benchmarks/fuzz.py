@@ -48,9 +48,19 @@ class Tally:
     faults: Counter[str] = field(default_factory=Counter)
 
 
-def run(
-    n_inputs: int, seconds: float, seed: int, keep: Path | None, only: str, at: int | None
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How much to do: inputs in all, those of them that are containers, and an end to the time that it
+    takes. Inputs with faults are written to ``keep``."""
+
+    n_inputs: int
+    n_containers: int
+    seconds: float
+    seed: int
+    keep: Path | None
+
+
+def run(wanted: Wanted, only: str, at: int | None) -> int:
     """Print the tables and write the result; 1 where anything went wrong."""
     targets: list[Target] = [
         *text_targets(), Answers(), Pictures(), IndexFiles(coded=False), IndexFiles(coded=True),
@@ -68,28 +78,30 @@ def run(
             target.prepare(folder)
         try:
             if at is not None:
-                return _once(targets[0], Random(f"{seed}/{targets[0].name}/{at}"))
-            tallies = _all(targets, n_inputs, seconds, seed, keep)
-            return _report(targets, tallies, seed)
+                return _once(targets[0], Random(f"{wanted.seed}/{targets[0].name}/{at}"))
+            tallies = _all(targets, wanted)
+            return _report(targets, tallies, wanted.seed)
         finally:
             for target in targets:
                 target.close()
 
 
-def _all(
-    targets: list[Target], n_inputs: int, seconds: float, seed: int, keep: Path | None
-) -> list[Tally]:
+def _all(targets: list[Target], wanted: Wanted) -> list[Tally]:
     """Feed the targets in turn, each its share, until the inputs or the seconds are used up."""
     tallies = [Tally() for _ in targets]
-    whole = sum(t.weight for t in targets)
-    wanted = [max(1, round(n_inputs * t.weight / whole)) for t in targets]
+    whole = sum(t.weight for t in targets) or 1.0
+    n_others = max(0, wanted.n_inputs - wanted.n_containers)
+    shares = [
+        max(1, round(n_others * t.weight / whole) if t.weight else wanted.n_containers)
+        for t in targets
+    ]
     start = told = time.monotonic()
-    while time.monotonic() - start < seconds:
-        behind = [t.n_inputs / n for t, n in zip(tallies, wanted, strict=True)]
+    while time.monotonic() - start < wanted.seconds:
+        behind = [t.n_inputs / n for t, n in zip(tallies, shares, strict=True)]
         i = min(range(len(targets)), key=lambda i: behind[i])
         if behind[i] >= 1:
             break
-        _feed(targets[i], tallies[i], seed, keep)
+        _feed(targets[i], tallies[i], wanted.seed, wanted.keep)
         if time.monotonic() - told > _TELL_EVERY_S:
             told = time.monotonic()
             _tell(tallies, told - start)

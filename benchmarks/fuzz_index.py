@@ -33,7 +33,7 @@ Answer = tuple[tuple[str, float | None, float], ...]
 class IndexFiles:
     """``manifest.json``, ``nulls.json`` and all files of the codes; of the last every second kind."""
 
-    weight = 2.0
+    weight = 1.0
 
     def __init__(self, coded: bool) -> None:
         self._coded = coded

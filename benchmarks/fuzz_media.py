@@ -72,7 +72,7 @@ class Containers:
     """Small clips in many containers, and the demo clips themselves, read by worker processes."""
 
     name = "containers"
-    weight = 4.0
+    weight = 0.0
 
     def prepare(self, folder: Path) -> None:
         self._folder = folder

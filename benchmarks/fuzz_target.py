@@ -21,7 +21,7 @@ class Target(Protocol):
 
     name: str
     weight: float
-    """Share of the inputs, relative to the other targets."""
+    """Share of the inputs, relative to the other targets; 0 for a number of its own."""
 
     def prepare(self, folder: Path) -> None:
         """Make seeds and what else is needed, once, in a folder that is the target's own."""

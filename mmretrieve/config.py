@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import tomllib
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,8 @@ _GROUPS: dict[str, type[Any]] = {
 
 def known_presets() -> tuple[str, ...]:
     """The presets of this package, then those that installed packages add."""
+    from importlib.metadata import entry_points
+
     added = {point.name for point in entry_points(group=ENCODER_GROUP)}
     return (*PRESETS, *sorted(added - set(PRESETS)))
 
@@ -190,6 +192,7 @@ def _read(name: str, value: object) -> object:
             f"unknown setting {name!r}: expected one of preset, jobs, {', '.join(_GROUPS)}"
         )
     if name not in _GROUPS:
+        _check(repr(name), value, 2 if name == "jobs" else "")
         return value
     if not isinstance(value, dict):
         raise UsageError(f"setting {name!r} must be a table, got {value!r}")
@@ -197,4 +200,21 @@ def _read(name: str, value: object) -> object:
     unknown = set(value) - {f.name for f in dataclasses.fields(group)}
     if unknown:
         raise UsageError(f"unknown setting in [{name}]: {', '.join(sorted(unknown))}")
+    defaults = group()
+    for key, given in value.items():
+        _check(f"{key!r} in [{name}]", given, getattr(defaults, key))
     return group(**value)
+
+
+def _check(name: str, given: object, default: object) -> None:
+    """Make sure that a value is of the kind of its default.
+
+    Raises:
+        UsageError: it is not, or no finite number.
+    """
+    kinds = {bool: (bool,), int: (int,), float: (int, float)}.get(type(default), (str,))
+    if type(given) not in kinds or (isinstance(given, float) and not math.isfinite(given)):
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}
+        raise UsageError(
+            f"setting {name} must be {wanted.get(type(default), 'a text')}, got {given!r}"
+        )

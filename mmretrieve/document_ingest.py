@@ -92,7 +92,7 @@ class DocumentIngestor:
         assert self._joint is not None
         keyframes = _keyframes(content) if self._settings.visual.enabled else []
         small = tuple(self._joint.shrink(k) for k in keyframes)
-        given = JointContent(small, content.texts, None, content.start_s, content.end_s)
+        given = JointContent(small, content.texts, content.start_s, content.end_s)
         (made,) = self._joint.joint([given])
         parts = list(parts_of(given, made, content.number, dict.fromkeys(Modality, SOURCE)))
         if content.start_s is None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
-from mmretrieve.datatypes import Fact, Keyframe, Probe, Segment
+from mmretrieve.datatypes import Fact, Keyframe, Probe, Segment, TracePoint
 from mmretrieve.indexers.metadata import VideoMetadata
 from mmretrieve.indexers.reading import EVERYTHING, Reading, Wanted
 from mmretrieve.indexers.speech import SpeechTrack
@@ -24,6 +25,8 @@ MAX_TEXT_CHARS = 200_000
 MAX_SEGMENTS = 300_000
 MAX_ENTRIES = 5_000
 MAX_PIXELS = 64 << 20
+_TRACE_HEX = re.compile("[0-9a-f]{216}")
+"""108 bytes."""
 Plain = dict[str, Any]
 _READING = frozenset(
     (
@@ -103,6 +106,7 @@ def plain_passage(passage: VisualPassage) -> tuple[Plain, list[bytes]]:
         "end_s": passage.end_s,
         "keyframes": frames,
         "ocr": plain_segments(passage.ocr),
+        "trace": [[point.time_s, point.luma.hex()] for point in passage.trace],
     }
     return body, [np.ascontiguousarray(k.image).tobytes() for k in passage.keyframes]
 
@@ -115,9 +119,17 @@ def read_passage(plain: object, blobs: Sequence[bytes]) -> VisualPassage:
         raise MalformedError(f"{len(frames)} keyframes with {len(blobs)} pictures")
     keyframes = tuple(_keyframe(f, blob) for f, blob in zip(frames, blobs, strict=True))
     start_s, end_s = _seconds(row["start_s"]), _seconds(row["end_s"])
+    trace = tuple(_trace_point(point) for point in _rows(row["trace"], MAX_SEGMENTS))
     return VisualPassage(
-        _count(row["number"]), start_s, end_s, keyframes, read_segments(row["ocr"])
+        _count(row["number"]), start_s, end_s, keyframes, read_segments(row["ocr"]), trace
     )
+
+
+def _trace_point(row: object) -> TracePoint:
+    time, luma = _row(row, 2)
+    if not isinstance(luma, str) or not _TRACE_HEX.fullmatch(luma):
+        raise MalformedError("a point of the trace of another size")
+    return TracePoint(_seconds(time), bytes.fromhex(luma))
 
 
 def _keyframe(row: object, blob: bytes) -> Keyframe:

@@ -209,10 +209,13 @@ def weights_bytes(model: Architecture, precision: str) -> float:
     return model.n_parameters * {"bfloat16": 2, "float32": 4}[precision]
 
 
-def working_bytes(model: Architecture, load: Load, batch: int = 4) -> float:
+def working_bytes(
+    model: Architecture, load: Load, batch: int = 4, precision: str = "bfloat16"
+) -> float:
     """Of a forward run: a layer's inner states of all tokens of a batch, a few times over."""
     n = estimate(model, load).n_tokens * batch
-    return n * (3 * model.language.inner + 8 * model.language.width) * 2
+    numbers = n * (3 * model.language.inner + 8 * model.language.width)
+    return numbers * (4 if precision == "float32" else 2)
 
 
 def training_bytes(model: Architecture, batch: int = 8, r: int = 128) -> float:
@@ -253,7 +256,7 @@ def report(name: str) -> str:
         + " |",
         "| and 4 longest documents at once, GiB | "
         + " | ".join(
-            f"{(weights_bytes(model, p) + working_bytes(model, LONGEST)) / GIB:.1f}"
+            f"{(weights_bytes(model, p) + working_bytes(model, LONGEST, 4, p)) / GIB:.1f}"
             for p in _PRECISIONS
         )
         + " |",

@@ -90,6 +90,8 @@ class Stages:
     query: PreparedQuery
     rule: Rule
     tables: TableCache
+    typical: float = 0.0
+    """What documents of the index score by chance; see :class:`mmretrieve.search.chance.Level`."""
 
     def candidates(self, segment: Segment, selection: Selection, n: int) -> Candidates:
         """The best ``n`` documents, or all where there are fewer."""

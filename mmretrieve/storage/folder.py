@@ -39,6 +39,24 @@ class Manifest:
     program: str = "mmretrieve"
     dims: dict[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Check what was read from disk.
+
+        Raises:
+            TypeError: a field of another type.
+        """
+        for name, kind in (("preset", str), ("dim", int), ("settings_toml", str)):
+            if type(getattr(self, name)) is not kind:
+                raise TypeError(
+                    f"{name} must be {kind.__name__}, got {getattr(self, name)!r}"[:200]
+                )
+        for name, kind in (("encoders", str), ("spaces", str), ("dims", int)):
+            table = getattr(self, name)
+            if not isinstance(table, dict) or not all(type(v) is kind for v in table.values()):
+                raise TypeError(f"{name} must map names to {kind.__name__}, got {table!r}"[:200])
+        if self.dim < 1 or min(self.dims.values(), default=1) < 1:
+            raise TypeError(f"dim and dims must be above zero, got {self.dim} and {self.dims}")
+
     def width(self, modality: Modality) -> int:
         """Numbers in a token of this modality."""
         return self.dims.get(self.spaces.get(modality.value, ""), self.dim)

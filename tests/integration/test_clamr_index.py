@@ -79,7 +79,7 @@ def test_what_an_index_holds_is_what_the_model_gives(
         "d",
         segments={Modality.SPEECH: SPOKEN, Modality.OCR: (Segment("no smoking", 1.0, 2.0),)},
         pictures=tuple(Picture(p, float(i), i + 1.0) for i, p in enumerate(paths)),
-        metadata=(Segment("opening hours", field="title"),),
+        title="opening hours",
     )
     settings = Settings(preset="clamr", encoder=EncoderSettings(weights=str(weights)))
     entry = DocumentIngestor(settings, encoder).ingest(document).entry

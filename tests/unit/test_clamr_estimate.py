@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mmretrieve.models.dialects import DIALECTS
@@ -72,6 +74,12 @@ def test_operations_grow_with_what_is_read() -> None:
     floor = 2 * (model.language.n_layers_parameters * 500 + 1000 * 637_676_544)
     assert 1 < (heard.flops - without.flops) / floor < 1.1
     assert heard.seconds(GPUS["A100"]) == pytest.approx(heard.flops / (312e12 * 0.35))
+
+
+def test_the_page_has_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--backbone", "all"])
+    page = Path(__file__).parents[2] / "docs" / "clamr.md"
+    assert page.read_text(encoding="utf-8").endswith(capsys.readouterr().out)
 
 
 def test_the_report_says_that_it_estimates(capsys: pytest.CaptureFixture[str]) -> None:
