@@ -80,12 +80,12 @@ def _again_with_the_library() -> int:
 
 
 def _schedule(n_kills: int, folder: Path, rng: random.Random) -> Iterator[tuple[Stage, str]]:
-    """Kills go round the stages, and half as many faults of other kinds."""
+    """Kills go round the stages, and a third as many faults of other kinds."""
     kinds = [k for k in FAULTS if k != FULL_DISK or rounds.may_mount(folder)]
     for number in range(n_kills):
         yield STAGES[number % len(STAGES)], rng.choice(_SIGNALS)
-        if number % 2:
-            turn = number // 2
+        if number % 3 == 2:
+            turn = number // 3
             yield STAGES[turn % len(STAGES)], kinds[turn % len(kinds)]
 
 
