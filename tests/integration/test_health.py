@@ -113,11 +113,13 @@ def mended(index: Path, **how: bool) -> RepairReport:
 def assert_whole_again(made: Made, index: Path, report: RepairReport) -> None:
     """After a repair, and indexing what it names, the index is the one it was."""
     again = {d.path: d for d in documents()}
-    assert set(report.give_again) <= again.keys()
+    # Notes of a state of the past may name what was removed since.
+    assert set(report.give_again) <= {*again, "document:gone"}
     with Engine.open(index) as engine:
         if report.index_again:
             engine.index([made.clips])
-        lost = again.keys() - {v.path for v in engine.videos()} | set(report.give_again)
+        lost = again.keys() - {v.path for v in engine.videos()}
+        lost |= set(report.give_again) & again.keys()
         if lost:
             engine.index([again[path] for path in sorted(lost)], force=True)
     assert [f for f in verify(index, deep=True).findings if f.severity is not Severity.NOTE] == []
@@ -151,7 +153,7 @@ def test_damage_of_table_data(made: Made, index: Path, table: str, damage: str) 
         assert report.is_clean, report.left
     else:  # of documents nothing else is left: they stay as they are, and are named
         assert report.give_again == ("document:talk-1", "document:talk-2")
-        assert {f.where for f in report.left} <= {"video talk-1", "video talk-2"}
+        assert all(f.where.startswith(("video talk-1", "video talk-2")) for f in report.left)
     assert_whole_again(made, index, report)
 
 
