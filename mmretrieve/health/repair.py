@@ -152,7 +152,10 @@ def _tables(work: _Repair, found: Inspection) -> None:
     again = inspect(work.folder)
     if again.manifest is None:
         return
-    sums = replace(again.files, damaged={**again.files.damaged, **found.files.damaged})
+    sums = replace(
+        again.files,
+        damaged={**again.files.damaged, **found.files.damaged, **again.tables.unreadable},
+    )
     for action in drop_damaged(work.folder, again, sums, work.quarantine, work.salvage):
         work.actions.append(Action(*action))
 

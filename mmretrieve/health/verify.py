@@ -49,11 +49,15 @@ class Inspection:
 
     def add(self, name: str, found: Iterable[Finding | int]) -> None:
         """Keep findings, and add up the numbers under a name."""
-        for one in found:
-            if isinstance(one, Finding):
-                self.findings.append(one)
-            else:
-                self.checked[name] = self.checked.get(name, 0) + one
+        try:
+            for one in found:
+                if isinstance(one, Finding):
+                    self.findings.append(one)
+                else:
+                    self.checked[name] = self.checked.get(name, 0) + one
+        except (ValueError, OSError, RuntimeError) as failure:  # Arrow and Lance raise all of them
+            told = f"{name} cannot be read ({str(failure).partition(', /')[0]})"
+            self.findings.append(error(Part.TABLES, told, "tables"))
 
 
 def verify(folder: Path, *, deep: bool = False) -> HealthReport:
