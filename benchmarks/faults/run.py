@@ -29,7 +29,7 @@ _SHARED = (
 """What children use, imported once."""
 
 
-def run(n_kills: int, n_clip_kills: int, seed: int) -> int:
+def run(n_kills: int, n_faults: int, n_clip_kills: int, seed: int) -> int:
     """Print counts by stage and kind; 1 where anything was lost, wrong, or hung."""
     if not is_preloaded():
         return _again_with_the_library()
@@ -42,7 +42,7 @@ def run(n_kills: int, n_clip_kills: int, seed: int) -> int:
         known = {s.name: rounds.undisturbed(s, folder / s.name, control) for s in STAGES}
         found: list[Round] = []
         with _stopping() as stop:
-            for number, (stage, kind) in enumerate(_schedule(n_kills, folder, rng)):
+            for number, (stage, kind) in enumerate(_schedule(n_kills, n_faults, folder, rng)):
                 if stop:
                     break
                 at = folder / "round"
@@ -79,14 +79,17 @@ def _again_with_the_library() -> int:
         return subprocess.run(command, env=environment, check=False).returncode
 
 
-def _schedule(n_kills: int, folder: Path, rng: random.Random) -> Iterator[tuple[Stage, str]]:
-    """Kills go round the stages, and half as many faults of other kinds."""
+def _schedule(
+    n_kills: int, n_faults: int, folder: Path, rng: random.Random
+) -> Iterator[tuple[Stage, str]]:
+    """Kills go round the stages; faults of other kinds, evenly between them, round stages and kinds."""
     kinds = [k for k in FAULTS if k != FULL_DISK or rounds.may_mount(folder)]
+    done = 0
     for number in range(n_kills):
         yield STAGES[number % len(STAGES)], rng.choice(_SIGNALS)
-        if number % 2:
-            turn = number // 2
-            yield STAGES[turn % len(STAGES)], kinds[turn % len(kinds)]
+        while done < (number + 1) * n_faults // n_kills:
+            yield STAGES[done % len(STAGES)], kinds[done % len(kinds)]
+            done += 1
 
 
 def _progress(number: int, done: Round) -> None:

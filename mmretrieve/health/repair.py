@@ -15,11 +15,11 @@ from mmretrieve.health.verify import Inspection, inspect
 from mmretrieve.storage.codes.update import rebuild
 from mmretrieve.storage.folder import acquire_lock, read_manifest, replace_manifest
 from mmretrieve.storage.ledger import LEDGER, Ledger, read_ledger, version_of, write_ledger
-from mmretrieve.storage.quarantine import Quarantine
+from mmretrieve.storage.quarantine import PENDING, Quarantine
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import FileRecord, VideoEntry, VideoRecord
 from mmretrieve.storage.schema import TABLES
-from mmretrieve.storage.writer import IndexWriter
+from mmretrieve.storage.writer import IndexWriter, named_errors
 
 if TYPE_CHECKING:
     from mmretrieve.kernels.base import Kernels
@@ -81,14 +81,17 @@ def repair(
     Raises:
         IndexLockedError: another process is writing.
         IndexFormatError: there is no manifest, and no copy of it.
+        IndexWriteError: the disk is full or fails; the next repair goes on.
     """
     work = _Repair(folder, kernels, dry_run, drop, Quarantine(folder))
+    work.salvage = Salvage.pending(folder)
     found = inspect(folder, deep=True)
     lock = None if dry_run else acquire_lock(folder)
     try:
-        _manifest(work, found)
-        _tables(work, found)
-        _ledger(work, found)
+        with named_errors(folder):
+            _manifest(work, found)
+            _tables(work, found)
+            _ledger(work, found)
     finally:
         if lock is not None:
             lock.release(clean=False)  # so that the writer below recovers, or the next one
@@ -99,6 +102,7 @@ def repair(
         writer.recover()
         _rows(work, writer)
         _codes(work, found)
+        (folder / PENDING).unlink(missing_ok=True)
     after = inspect(folder, deep=True)
     return _told(work, after, after.findings)
 
@@ -148,7 +152,10 @@ def _tables(work: _Repair, found: Inspection) -> None:
     again = inspect(work.folder)
     if again.manifest is None:
         return
-    sums = replace(again.files, damaged={**again.files.damaged, **found.files.damaged})
+    sums = replace(
+        again.files,
+        damaged={**again.files.damaged, **found.files.damaged, **again.tables.unreadable},
+    )
     for action in drop_damaged(work.folder, again, sums, work.quarantine, work.salvage):
         work.actions.append(Action(*action))
 
@@ -168,11 +175,8 @@ def _rolled_back(work: _Repair, files: FileState, ledger: Ledger, table: str) ->
     if lost or (table in ledger.versions and table not in files.versions):
         why = f"{len(lost)} files of newer versions are gone"
         version = files.versions.get(table, 0)
-        work.salvage.changed = True
-        work.salvage.lost_pictures |= table == "keyframes"
-        work.salvage.lost_notes |= table == "files"
-        work.salvage.lost_videos |= table == "videos"
-        work.do(f"went back to version {version}", f"table {table}", why, lambda: None)
+        work.do(f"went back to version {version}", f"table {table}", why,
+                lambda: work.salvage.keep(work.folder, work.quarantine, table, None))  # fmt: skip
         if not version:
             path = work.folder / "lance" / f"{table}.lance"
             if path.exists() and not work.dry_run:
@@ -200,7 +204,7 @@ def _ledger(work: _Repair, found: Inspection) -> None:
 def _put_back(work: _Repair, writer: IndexWriter) -> None:
     """Write again what was read of damaged pieces, and rows of videos that were lost."""
     work.salvage.restore(work.folder, writer)
-    if work.salvage.lost_videos:
+    if "videos" in work.salvage.lost:
         for video in revive(work.folder, inspect(work.folder)):
             what = "its row was made again from its passages"
             work.do(what, f"video {video.video_id}", "its row was lost", _committer(writer, video))
@@ -262,9 +266,7 @@ def _deduplicate(work: _Repair, writer: IndexWriter, snapshot: Snapshot) -> None
 
 
 def _note_homeless(work: _Repair, writer: IndexWriter) -> None:
-    """Videos without any note would be dropped by the next run."""
-    if not work.salvage.lost_notes:
-        return
+    """Videos without any note would be dropped by the next run: notes were lost, or not written yet."""
     snapshot = Snapshot(work.folder, read_manifest(work.folder))
     orphans = snapshot.orphans()
     notes = [
@@ -280,7 +282,7 @@ def _note_homeless(work: _Repair, writer: IndexWriter) -> None:
 def _codes(work: _Repair, found: Inspection) -> None:
     broken = [f for f in found.findings if f.part is Part.CODES and f.severity is not Severity.NOTE]
     why = broken[0].what if broken else "the tables changed"
-    if broken or work.salvage.changed or any(a.what == "taken out" for a in work.actions):
+    if broken or work.salvage.lost or any(a.what == "taken out" for a in work.actions):
         manifest = read_manifest(work.folder)
         catalogue = work.folder / "codes" / "catalogue.json"
         if any("catalogue" in f.what for f in broken):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +15,8 @@ import pyarrow.compute as pc
 from mmretrieve.datatypes import METADATA_PASSAGE, Modality, Probe
 from mmretrieve.documents import CONTAINER, PREFIX
 from mmretrieve.health.files import FileState
-from mmretrieve.storage.quarantine import Quarantine
+from mmretrieve.storage.atomic import replace_text
+from mmretrieve.storage.quarantine import PENDING, Quarantine
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import VideoRecord
 from mmretrieve.storage.schema import TABLES
@@ -34,17 +37,48 @@ class Salvage:
     index_again: set[str] = field(default_factory=set)
     give_again: set[str] = field(default_factory=set)
     doubtful: set[str] = field(default_factory=set)
-    lost_pictures: bool = False
-    lost_notes: bool = False
-    lost_videos: bool = False
-    changed: bool = False
+    lost: set[str] = field(default_factory=set)
+    """Tables that pieces or versions were lost of."""
+    files: list[tuple[str, str]] = field(default_factory=list)
+    """Table and file (below the index folder) of rows that were kept."""
+
+    @classmethod
+    def pending(cls, folder: Path) -> Salvage:
+        """What a repair that was interrupted had kept; nothing where there was none."""
+        path = folder / PENDING
+        if not path.exists():
+            return cls()
+        data = json.loads(path.read_text(encoding="utf-8"))
+        found = cls(lost=set(data["lost"]), files=[(t, f) for t, f in data["files"]])
+        for table, name in found.files:
+            with pa.ipc.open_file(folder / name) as reader:
+                part = reader.read_all()
+            found.rows.setdefault(table, []).append(part)
+            found.doubtful |= set(part["video_id"].to_pylist())
+        return found
+
+    def keep(self, folder: Path, quarantine: Quarantine, table: str, rows: pa.Table | None) -> None:
+        """Bring to disk what is about to be taken out of a table, so that it outlives a kill."""
+        self.lost.add(table)
+        if rows is not None and rows.num_rows:
+            self.rows.setdefault(table, []).append(rows)
+            self.doubtful |= set(rows["video_id"].to_pylist())
+            path = quarantine.new_file(f"{table}.arrow")
+            with path.open("wb") as file:
+                with pa.ipc.new_file(file, rows.schema) as writer:
+                    writer.write_table(rows)
+                file.flush()
+                os.fsync(file.fileno())
+            self.files.append((table, path.relative_to(folder).as_posix()))
+        data = {"lost": sorted(self.lost), "files": self.files}
+        replace_text(folder / PENDING, json.dumps(data) + "\n")
 
     def restore(self, folder: Path, writer: IndexWriter) -> None:
         """Write rows again of videos that cannot be made again from files. What was read of a damaged
         piece may be wrong: a video counts if there are passages of it, or none were claimed."""
         for table in ("passages", "keyframes"):
             for part in self.rows.get(table, ()):
-                writer.put_back(table, part)
+                writer.put_back(table, _absent(folder, table, part))
         if "videos" not in self.rows:
             return
         keys = open_table(folder, "passages").to_table(columns=["video_id", "revision"])
@@ -53,11 +87,11 @@ class Salvage:
             pairs = zip(part["video_id"].to_pylist(), part["revision"].to_pylist(), strict=True)
             empty = [told == "{}" for told in part["n_tokens"].to_pylist()]
             good = [p in there or e for p, e in zip(pairs, empty, strict=True)]
-            writer.put_back("videos", part.filter(pa.array(good)))
+            writer.put_back("videos", _absent(folder, "videos", part.filter(pa.array(good))))
 
     def without_pictures(self, snapshot: Snapshot, found: Inspection) -> set[str | None]:
         """Videos that have tokens of frames and no keyframes, after keyframes were lost."""
-        if not self.lost_pictures or "keyframes" not in found.tables.opened:
+        if "keyframes" not in self.lost or "keyframes" not in found.tables.opened:
             return set()
         stored = found.tables.opened["keyframes"].to_table(columns=["revision"])
         there = set(stored["revision"].to_pylist())
@@ -90,17 +124,11 @@ def drop_damaged(
             if not bad:
                 continue
             kept = _readable(fragment, table, sources)
+            salvage.keep(folder, quarantine, table, kept)
             _drop(folder, table, fragment.fragment_id)
             for name in names:
                 quarantine.take(folder / "lance" / name)
-            salvage.changed = True
-            salvage.lost_pictures |= table == "keyframes"
-            salvage.lost_notes |= table == "files"
-            salvage.lost_videos |= table == "videos"
             n_kept = kept.num_rows if kept is not None else 0
-            if kept is not None and n_kept:
-                salvage.rows.setdefault(table, []).append(kept)
-                salvage.doubtful |= set(kept["video_id"].to_pylist())
             first = sorted(bad)[0]
             what = f"a piece of {fragment.physical_rows} rows taken out, {n_kept} of them kept"
             yield what, f"table {table}", f"lance/{first} {bad[first]}"
@@ -155,6 +183,24 @@ def _revived(rows: list[dict[str, Any]], notes: dict[str, str]) -> VideoRecord:
         n_tokens={m: n for m, n in counts.items() if n},
         warnings=("its row was lost and made again from its passages: facts are missing",),
     )
+
+
+_KEYS = {
+    "videos": ["video_id"],
+    "passages": ["revision", "passage", "modality"],
+    "keyframes": ["revision", "time_s"],
+}
+
+
+def _absent(folder: Path, table: str, rows: pa.Table) -> pa.Table:
+    """Those rows that the table does not have: a repair before may have put some back already."""
+    columns = _KEYS[table]
+
+    def keys(found: pa.Table) -> list[tuple[object, ...]]:
+        return list(zip(*(found[name].to_pylist() for name in columns), strict=True))
+
+    there = set(keys(open_table(folder, table).to_table(columns=columns)))
+    return rows.filter(pa.array([key not in there for key in keys(rows)], pa.bool_()))
 
 
 def _drop(folder: Path, table: str, fragment_id: int) -> None:

@@ -17,7 +17,7 @@ from mmretrieve.health.files import FileState
 from mmretrieve.health.findings import Finding, Part, error, note
 from mmretrieve.storage.folder import Manifest
 from mmretrieve.storage.schema import TABLES, content_tables, file_record, schemas, video_record
-from mmretrieve.storage.tables import open_table
+from mmretrieve.storage.tables import open_table, unreadable_deletions
 
 REINDEX = "mmretrieve repair, then mmretrieve index on its file"
 _SHOWN = 3
@@ -31,6 +31,8 @@ class Tables:
     opened: dict[str, Any] = field(default_factory=dict)
     needed: set[str] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Files whose checksum is not known or right, and which cannot be read: what is wrong."""
 
 
 @dataclass(slots=True)
@@ -66,10 +68,16 @@ def open_tables(folder: Path, manifest: Manifest, files: FileState) -> Tables:
         for path in lost:
             if path not in files.missing:  # told there
                 tables.findings.append(error(Part.FILES, "is not there", f"lance/{path}"))
+        unreadable = unreadable_deletions(dataset)
+        for path, told in sorted(unreadable.items()):
+            if f"{name}.lance/{path}" not in files.damaged:  # told there
+                where = f"lance/{name}.lance/{path}"
+                tables.findings.append(error(Part.FILES, told, where))
+        tables.unreadable |= {f"{name}.lance/{path}": told for path, told in unreadable.items()}
         if set(dataset.schema.names) != set(expected[name].names):
             told = f"has columns {dataset.schema.names}, expected {expected[name].names}"
             tables.findings.append(error(Part.TABLES, told, where, "index again into a new folder"))
-        elif not lost and not needed & files.damaged.keys():
+        elif not lost and not unreadable and not needed & files.damaged.keys():
             tables.opened[name] = dataset
     return tables
 

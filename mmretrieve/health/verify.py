@@ -28,6 +28,7 @@ from mmretrieve.storage.folder import (
 from mmretrieve.storage.ledger import LEDGER, Ledger, read_ledger
 from mmretrieve.storage.leftovers import unfinished
 from mmretrieve.storage.lock import LOCK_FILE, holder, left_behind
+from mmretrieve.storage.quarantine import PENDING
 from mmretrieve.storage.schema import TABLES
 
 _TRIES = 5
@@ -48,11 +49,15 @@ class Inspection:
 
     def add(self, name: str, found: Iterable[Finding | int]) -> None:
         """Keep findings, and add up the numbers under a name."""
-        for one in found:
-            if isinstance(one, Finding):
-                self.findings.append(one)
-            else:
-                self.checked[name] = self.checked.get(name, 0) + one
+        try:
+            for one in found:
+                if isinstance(one, Finding):
+                    self.findings.append(one)
+                else:
+                    self.checked[name] = self.checked.get(name, 0) + one
+        except (ValueError, OSError, RuntimeError) as failure:  # Arrow and Lance raise all of them
+            told = f"{name} cannot be read ({str(failure).partition(', /')[0]})"
+            self.findings.append(error(Part.TABLES, told, "tables"))
 
 
 def verify(folder: Path, *, deep: bool = False) -> HealthReport:
@@ -161,6 +166,9 @@ def _others(folder: Path, found: Inspection) -> None:
     for path in unfinished(folder):
         where = path.relative_to(folder).as_posix()
         found.findings.append(note(Part.FOLDER, "was not finished by a run that was killed", where))
+    if (folder / PENDING).exists():
+        told = "a repair was interrupted: nothing can be written before it is done"
+        found.findings.append(warning(Part.FOLDER, told, PENDING))
     for entry in sorted(folder.iterdir()):
         if not is_ours(entry.name) and not is_unfinished(entry.name):
             told, fix = "is no part of the index", "move it elsewhere if it is yours"

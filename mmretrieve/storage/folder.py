@@ -14,7 +14,7 @@ from mmretrieve.storage.atomic import is_whole, replace_text, sealed_json, unsea
 from mmretrieve.storage.journal import LOG_NAMES
 from mmretrieve.storage.ledger import LEDGER
 from mmretrieve.storage.lock import LOCK_FILE, WriterLock, take
-from mmretrieve.storage.quarantine import QUARANTINE
+from mmretrieve.storage.quarantine import PENDING, QUARANTINE
 
 FOLDER_NAME = ".mmretrieve"
 ENV_VARIABLE = "MMRETRIEVE_INDEX"
@@ -205,13 +205,23 @@ def acquire_lock(folder: Path) -> WriterLock:
 
 def is_ours(name: str) -> bool:
     """Whether a name in the index folder is one of those that this program gives."""
-    whole = {MANIFEST, LOCK_FILE, LEDGER, "lance", "codes", "nulls.json", QUARANTINE, *LOG_NAMES}
+    whole = {
+        MANIFEST,
+        LOCK_FILE,
+        LEDGER,
+        "lance",
+        "codes",
+        "nulls.json",
+        QUARANTINE,
+        PENDING,
+        *LOG_NAMES,
+    }
     return name in whole or is_unfinished(name)
 
 
 def is_unfinished(name: str) -> bool:
     """Whether a name in the index folder is of a file that was to replace another one."""
-    replaced = {f"{file}.new" for file in (MANIFEST, LEDGER)}
+    replaced = {f"{file}.new" for file in (MANIFEST, LEDGER, PENDING)}
     return name in replaced or name.startswith(("nulls.json.", f"{LOCK_FILE}."))
 
 

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 QUARANTINE = "quarantine"
+PENDING = "repair.json"
+"""There while a repair has taken pieces out of tables and not yet put back what it kept of them."""
 
 
 def _now() -> str:
@@ -28,6 +30,12 @@ class Quarantine:
     def is_used(self) -> bool:
         """Whether anything was put there."""
         return self.place.is_dir()
+
+    def new_file(self, name: str) -> Path:
+        """Where a file of this name can be written, which is not there yet."""
+        self.place.mkdir(parents=True, exist_ok=True)
+        count = sum(1 for _ in self.place.glob("*"))
+        return self.place / f"{count}-{name}"
 
     def take(self, path: Path) -> None:
         """Move a file or folder of the index there, if it exists."""

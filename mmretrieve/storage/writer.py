@@ -11,15 +11,17 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from mmretrieve.errors import IndexWriteError
+from mmretrieve.errors import IndexFormatError, IndexWriteError
 from mmretrieve.storage import upkeep
 from mmretrieve.storage.extractions import extraction_row
 from mmretrieve.storage.folder import Manifest, acquire_lock
 from mmretrieve.storage.ledger import bring_up_to_date
 from mmretrieve.storage.leftovers import remove_unfinished
 from mmretrieve.storage.migrations import migrate
+from mmretrieve.storage.quarantine import PENDING
 from mmretrieve.storage.records import FileRecord, VideoEntry
 from mmretrieve.storage.schema import TABLES, content_tables, passage_table, schemas, video_row
+from mmretrieve.storage.tables import open_table, unreadable_deletions
 
 TEND_EVERY = 16
 """Commits after which the tables are looked at in the course of a run."""
@@ -50,6 +52,7 @@ class IndexWriter:
 
     Raises:
         IndexLockedError: another process is writing.
+        IndexFormatError: a repair was interrupted.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, *, recover: bool = True) -> None:
@@ -60,7 +63,13 @@ class IndexWriter:
         self._notes: dict[str, None] = {}
         self._revisions: dict[str, str] | None = None
         self._paths: set[str] | None = None
+        self._sound: set[str | None] = set()
         try:
+            if recover and (folder / PENDING).exists():
+                raise IndexFormatError(
+                    f"a repair of {folder} was interrupted: run `mmretrieve repair` again before "
+                    "anything is written (searching works meanwhile)"
+                )
             with named_errors(folder):
                 migrate(folder)
                 self._schemas = schemas(manifest.one_width)
@@ -239,7 +248,7 @@ class IndexWriter:
             self._append(name, table)
             return
         merge = self._tables[name].merge_insert(key)
-        with named_errors(self._folder):
+        with self._whole(name):
             merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
 
     def _known_revisions(self) -> dict[str, str]:
@@ -264,5 +273,19 @@ class IndexWriter:
         from lancedb.expr import col
 
         if values:
-            with named_errors(self._folder):
+            with self._whole(name):
                 self._tables[name].delete(col(column).isin(sorted(values)))
+
+    @contextmanager
+    def _whole(self, name: str) -> Iterator[None]:
+        """A change that deletes rows is taken back if the system did not write all of it."""
+        table = self._tables[name]
+        with named_errors(self._folder):
+            version = table.version
+            yield
+            dataset = open_table(self._folder, name)
+            wrong = unreadable_deletions(dataset, self._sound)
+            if wrong:
+                dataset.checkout_version(version).restore()
+                raise OSError(f"{name}: {next(iter(wrong.values()))}")
+            self._sound |= {f.deletion_file() for f in dataset.get_fragments()}

@@ -14,6 +14,7 @@ from benchmarks.faults.library import QUERIES, documents, quick_encoder
 from mmretrieve import Engine
 from mmretrieve.errors import CodesError, IndexWriteError, UsageError
 from mmretrieve.health.verify import verify
+from mmretrieve.storage import writer as writers
 from mmretrieve.storage.codes import update as updates
 from mmretrieve.storage.folder import read_manifest
 from mmretrieve.storage.lock import left_behind
@@ -190,3 +191,40 @@ def test_the_log_can_be_switched_off(tmp_path: Path) -> None:
         engine.verify()
     assert not list((tmp_path / "ix").glob("*.jsonl"))
     assert Settings().content_key == Settings(log_file="off").content_key
+
+
+def test_a_deletion_that_lance_did_not_write_is_taken_back(
+    index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that failed once: Lance committed a version with an empty deletion file, and nothing could
+    read the table any more."""
+    held = content(index, QUERIES)
+    with Engine.open(index) as engine:
+        engine.index([*documents(4, 6), *documents(0, 1, edition=1)])
+        engine.index(documents(0, 1))
+        engine.remove(["doc-004", "doc-005"])
+    assert not [w for w, n in compare(held, content(index, QUERIES)) if n]
+
+    def half_written(*_: Any, **__: Any) -> dict[str, str]:
+        return {"_deletions/0-1-2.arrow": "cannot be read (it is empty)"}
+
+    with Engine.open(index) as engine:
+        with monkeypatch.context() as patched:
+            patched.setattr(writers, "unreadable_deletions", half_written)
+            with pytest.raises(IndexWriteError, match="it is empty"):
+                engine.remove(["doc-001"])
+        assert len(engine.videos()) == 4
+        engine.remove(["doc-001"])
+        assert len(engine.videos()) == 3
+    assert verify(index, deep=True).findings == ()
+
+
+def test_an_empty_deletion_file_is_found(index: Path) -> None:
+    with Engine.open(index) as engine:
+        engine.index(documents(0, 1, edition=1))
+    (path,) = [p for p in index.glob("lance/passages.lance/_deletions/*")][-1:]
+    path.write_bytes(b"")
+    (index / "checksums.json").unlink()  # as if it was written just now
+    found = [f for f in verify(index).findings if f.where.endswith(path.name)]
+    assert [f.severity.value for f in found] == ["error"]
+    assert not verify(index).is_clean
