@@ -207,6 +207,7 @@ def _indexed(
     with subprocess.Popen(
         command("index", *paths, "--index", index, "--jobs", "1"),
         env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=_interruptible,
     ) as process:  # fmt: skip
         assert process.stderr is not None
         counter = [0]
@@ -230,6 +231,11 @@ def _indexed(
     if seen.code not in (0, 130):
         raise RuntimeError(f"index ended with {seen.code}: {''.join(seen.said[-20:])}")
     return seen
+
+
+def _interruptible() -> None:
+    """A process that is started from one in the background would ignore interrupts as that one does."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _search_once(index: Path, few: Sequence[MadeVideo], turn: int) -> list[tuple[float, bool]]:
