@@ -83,11 +83,16 @@ class Background:
         return float(self.vector(signs, 0.0) @ np.array(WEIGHTS)) + BIAS
 
 
-def confidence(level: float, score: float) -> Confidence:
-    """``p``: the probability that a document with ``score`` answers a query of ``level``
-    (:meth:`Background.level`), where three of four queries have an answer. It rises with the score."""
+def probability(level: float, score: float) -> float:
+    """That the best document, with ``score``, answers a query of ``level`` (:meth:`Background.level`), where
+    three of four queries have an answer. It rises with the score."""
     logit = level + WEIGHTS[0] * float(np.cbrt(max(score, 0.0)))
-    p = round(float(1 / (1 + np.exp(-np.clip(logit, -50, 50)))), 3)
+    return float(1 / (1 + np.exp(-np.clip(logit, -50, 50))))
+
+
+def labelled(p: float) -> Confidence:
+    """A probability with its label, which rises with it."""
+    p = round(p, 3)
     label = next((label for least, label in _LABELS if p >= least), ConfidenceLabel.NONE)
     return Confidence(label, p)
 

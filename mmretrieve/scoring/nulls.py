@@ -98,9 +98,14 @@ class Nulls:
     n_tokens: NDArray[np.int32]
     best: NDArray[np.float32]
 
-    def confidence(self, score: float, n_tokens: int) -> Confidence:
-        """How a score compares with the null queries whose length is nearest to ``n_tokens``."""
+    def share(self, score: float, n_tokens: int) -> float:
+        """The share of null queries that score less, among those whose length is nearest to ``n_tokens``;
+        above 0 and below 1."""
         near = np.argsort(np.abs(self.n_tokens - n_tokens), kind="stable")[:NEAREST]
-        p = float((np.count_nonzero(self.best[near] < score) + 0.5) / (len(near) + 1))
+        return float((np.count_nonzero(self.best[near] < score) + 0.5) / (len(near) + 1))
+
+    def confidence(self, score: float, n_tokens: int) -> Confidence:
+        """How a score compares with those of the null queries."""
+        p = self.share(score, n_tokens)
         label = next((label for least, label in _LABELS if p >= least), ConfidenceLabel.NONE)
         return Confidence(label, round(p, 3))

@@ -78,7 +78,7 @@ class Describer:
             video=VideoRef(video.video_id, path, video.title, video.duration_s),
             moment=moment([e for found in nearby for e in found], score, video.duration_s),
             score=score,
-            confidence=judge.confidence(ranking, document),
+            confidence=judge.confidence(score),
             modalities=_mean_similarities(ranking, document),
             evidence=evidence,
             unmatched=unmatched_words(ranking, document, words),

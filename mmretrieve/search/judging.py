@@ -9,7 +9,15 @@ import numpy as np
 
 from mmretrieve.datatypes import Confidence, GroupBy, QueryTokens
 from mmretrieve.scoring.aggregation import token_scores
-from mmretrieve.scoring.answered import N_LOOKED_AT, Background, Masks, Signs, confidence, signs_of
+from mmretrieve.scoring.answered import (
+    N_LOOKED_AT,
+    Background,
+    Masks,
+    Signs,
+    labelled,
+    probability,
+    signs_of,
+)
 from mmretrieve.scoring.nulls import Nulls
 from mmretrieve.search.evidence import content_words
 from mmretrieve.search.ranking import Ranking
@@ -17,25 +25,33 @@ from mmretrieve.search.ranking import Ranking
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Judges the hits of one query. ``level``: see
-    :meth:`~mmretrieve.scoring.answered.Background.level`."""
+    """Judges the hits of one query of ``n_tokens``. ``best``: the best score in the library; ``p``: the
+    probability that it is an answer, None for scores that are not sharpened above chance."""
 
     nulls: Nulls
-    level: float
+    n_tokens: int
+    best: float
+    p: float | None
 
-    def confidence(self, ranking: Ranking, document: int) -> Confidence:
-        """Of a document of ``ranking``. Scores that are not sharpened above chance are compared with
-        those of the null queries alone."""
-        scoring = ranking.scoring
-        if not (scoring.centre and scoring.power == 3.0):
-            score = float(ranking.scores[document])
-            return self.nulls.confidence(score, len(ranking.query.texts))
-        return confidence(self.level, plain_score(ranking, document))
+    def confidence(self, score: float) -> Confidence:
+        """Of a hit with ``score``: that of the best, less by how many more null queries reach this score.
+        Scores that are not sharpened above chance are compared with those of the null queries alone."""
+        if self.p is None:
+            return self.nulls.confidence(score, self.n_tokens)
+        share, most = (self.nulls.share(s, self.n_tokens) for s in (score, self.best))
+        return labelled(self.p * min(1.0, share / most))
 
 
 def judge(known: Background, ranking: Ranking, unit: GroupBy) -> Judge:
     """The judge for the query of a ranking of the library."""
-    return Judge(known.nulls, known.level(signs(ranking, unit)))
+    scoring, n_tokens = ranking.scoring, len(ranking.query.texts)
+    if not len(ranking.order):
+        return Judge(known.nulls, n_tokens, 0.0, 0.0)
+    first = int(ranking.order[0])
+    best, p = float(ranking.scores[first]), None
+    if scoring.centre and scoring.power == 3.0:
+        p = probability(known.level(signs(ranking, unit)), plain_score(ranking, first))
+    return Judge(known.nulls, n_tokens, best, p)
 
 
 def plain_score(ranking: Ranking, document: int) -> float:

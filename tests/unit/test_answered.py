@@ -12,10 +12,12 @@ from mmretrieve.scoring.answered import (
     WEIGHTS,
     Background,
     Signs,
-    confidence,
+    labelled,
+    probability,
     signs_of,
 )
 from mmretrieve.scoring.nulls import Nulls, null_queries
+from mmretrieve.search.judging import Judge
 
 LABELS = list(ConfidenceLabel)
 
@@ -60,7 +62,7 @@ def test_two_signs_are_measured_against_null_queries() -> None:
 def test_confidence_rises_with_the_score_and_labels_with_p() -> None:
     signs = Signs(0.55, 0.2, 1.0, 0.45, 1.2)
     level = _background().level(signs)
-    found = [confidence(level, float(s)) for s in np.linspace(0, 30, 200)]
+    found = [labelled(probability(level, float(s))) for s in np.linspace(0, 30, 200)]
     p = [one.p for one in found]
     assert p == sorted(p)
     assert p[-1] > p[0]
@@ -81,3 +83,18 @@ def test_null_queries_are_many_distinct_ones_of_all_lengths() -> None:
     assert queries == null_queries()
     assert len(set(queries)) == len(queries) >= 100
     assert {1, 2, 5, 12} <= {len(q.split()) for q in queries}
+
+
+def test_a_weaker_hit_is_as_sure_as_the_best_only_where_null_queries_do_not_reach_it() -> None:
+    nulls = Nulls(np.full(3, 4, np.int32), np.array([0.1, 0.2, 0.3], np.float32))
+    judge = Judge(nulls, 4, best=2.0, p=0.96)
+    found = [judge.confidence(score) for score in (2.0, 0.4, 0.25, 0.05)]
+    assert [one.p for one in found] == [
+        0.96,
+        0.96,
+        round(0.96 * 2.5 / 3.5, 3),
+        round(0.96 * 0.5 / 3.5, 3),
+    ]
+    assert found[0].label is ConfidenceLabel.HIGH
+    assert found[-1].label is ConfidenceLabel.NONE
+    assert Judge(nulls, 4, best=2.0, p=None).confidence(0.25) == nulls.confidence(0.25, 4)
