@@ -275,7 +275,7 @@ def _add_fuzz(commands: Any) -> None:
     fuzz.add_argument("--containers", type=int, default=3_000, metavar="N", help="of the inputs")
     fuzz.add_argument("--seconds", type=float, default=1e9, metavar="S", help="stop after so long")
     fuzz.add_argument("--seed", type=int, default=0)
-    fuzz.add_argument("--only", default="", metavar="NAME", help="targets named like this")
+    fuzz.add_argument("--only", default="", metavar="NAME,...", help="targets named like this")
     fuzz.add_argument(
         "--at", type=int, metavar="NUMBER", help="that input alone, untouched by faults"
     )

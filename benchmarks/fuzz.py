@@ -66,7 +66,7 @@ def run(wanted: Wanted, only: str, at: int | None) -> int:
         *text_targets(), Answers(), Pictures(), IndexFiles(coded=False), IndexFiles(coded=True),
         Containers(),
     ]  # fmt: skip
-    targets = [t for t in targets if only in t.name]
+    targets = [t for t in targets if any(name in t.name for name in only.split(","))]
     if not targets:
         sys.exit(f"no target is named like {only!r}")
     signal.signal(signal.SIGVTALRM, _held_up)

@@ -23,7 +23,7 @@ from mmretrieve.config import LimitSettings, Settings
 from mmretrieve.datatypes import Keyframe, Probe, Segment
 from mmretrieve.demo import clips_folder
 from mmretrieve.documents import Picture
-from mmretrieve.errors import InputError
+from mmretrieve.errors import InputError, WorkerCrashError
 from mmretrieve.indexers.metadata import VideoMetadata
 from mmretrieve.indexers.reading import Reading
 from mmretrieve.indexers.speech import SpeechTrack
@@ -81,6 +81,11 @@ class Containers:
         self._whole = [(p.name, p.read_bytes()) for p in whole if p.stat().st_size < 120_000]
         self.reader = IsolatedReader(Settings(limits=LIMITS))
         self.longest_s = 0.0
+        for name, data in self._small:
+            # A reader that fails for sound files would pass for one that refuses bad ones.
+            outcome = self.feed(bytes([_SUFFIXES.index(Path(name).suffix)]) + data)
+            if outcome != "read":
+                raise WrongError(f"{name}, which is sound, is not read: {outcome}")
 
     def make(self, rng: Random) -> bytes:
         """The first byte says which suffix the file gets."""
@@ -100,6 +105,10 @@ class Containers:
         ear, start = _Ear(), time.monotonic()
         try:
             reading = self.reader.read(path, ear)
+        except WorkerCrashError as error:
+            if "reading it failed" in str(error):  # not FFmpeg died, but our own code raised
+                raise
+            return type(error).__name__
         except InputError as error:
             return type(error).__name__
         finally:

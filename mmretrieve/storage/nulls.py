@@ -60,5 +60,5 @@ def read_nulls(folder: Path, version: int) -> dict[str, Background]:
             )
             for kind, row in data["nulls"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return {}

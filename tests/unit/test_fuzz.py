@@ -16,6 +16,7 @@ from mmretrieve.config import Settings
 from mmretrieve.datatypes import Modality
 from mmretrieve.errors import IndexFormatError, UsageError
 from mmretrieve.storage.folder import Manifest, read_manifest, write_manifest
+from mmretrieve.storage.nulls import read_nulls
 
 SPACES = {m.value: "text" for m in Modality}
 
@@ -60,6 +61,13 @@ def test_a_manifest_of_other_types_is_refused(tmp_path: Path, field: str, value:
 def test_settings_of_other_types_are_refused(text: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         Settings.from_toml(text)
+
+
+def test_null_scores_that_no_array_holds_are_measured_anew(tmp_path: Path) -> None:
+    rows = {"n_tokens": [1, int(1e308)], "best": [0.5, 0.25]}
+    text = json.dumps({"version": 2, "nulls": {"token_max": rows}})
+    (tmp_path / "nulls.json").write_text(text, encoding="utf-8")
+    assert read_nulls(tmp_path, 2) == {}
 
 
 @pytest.mark.parametrize("target", text_targets(), ids=lambda target: target.name)
