@@ -16,6 +16,8 @@ from mmretrieve.storage.folder import Manifest, acquire_lock
 from mmretrieve.storage.records import FileRecord, VideoEntry
 from mmretrieve.storage.schema import TABLES, passage_table, schemas, video_row
 
+_CACHE_BYTES = 16 << 20
+"""Of what LanceDB remembers of versions: a run makes thousands, and looks at none twice."""
 TEND_EVERY = 16
 """Commits after which the tables are looked at in the course of a run."""
 _STABLE_ROWS = {"new_table_enable_stable_row_ids": "true"}
@@ -40,7 +42,8 @@ class IndexWriter:
             import lancedb
 
             self._schemas = schemas(manifest.one_width)
-            database = lancedb.connect(folder / "lance")
+            session = lancedb.Session(_CACHE_BYTES, _CACHE_BYTES)
+            database = lancedb.connect(folder / "lance", session=session)
             self._tables: dict[str, Any] = {
                 name: database.create_table(
                     name,
