@@ -16,6 +16,7 @@ from mmretrieve import Engine
 from mmretrieve.config import Settings
 from mmretrieve.datatypes import GroupBy, Modality, Segment
 from mmretrieve.documents import Document
+from mmretrieve.health.findings import Severity
 from mmretrieve.reports import Outcome
 
 SAMPLE_EVERY = 25
@@ -107,7 +108,11 @@ def _room(index: Path, n: int, took_ms: float) -> Room:
 def _wrong(place: Path, editions: dict[tuple[int, int], int]) -> list[str]:
     """Updated documents that are not found by their newest words, and faults of the codes."""
     with Engine.open(place / "index") as engine:
-        wrong = list(engine.verify())
+        wrong = [
+            f"{f.where}: {f.what}"
+            for f in engine.verify().findings
+            if f.severity is not Severity.NOTE
+        ]
         for (kind, number), edition in sorted(editions.items()):
             if kind and number % 10 == 0:
                 asked = sentence(1_000_000 + number, edition)

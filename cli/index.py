@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -40,10 +41,13 @@ class _Given:
     """The settings that were given as flags."""
 
     preset: str | None = None
+    weights: str | None = None
+    model: str | None = None
     asr: str | None = None
     language: str | None = None
     ocr: str | None = None
     jobs: int | None = None
+    log_file: str | None = None
 
 
 PathsArgument = Annotated[
@@ -54,8 +58,28 @@ SettingsOption = Annotated[
     typer.Option(metavar="FILE.toml", help="Settings to use; flags go before what it says."),
 ]
 PresetOption = Annotated[
-    Literal["lite", "clip", "clamr"] | None,
-    typer.Option(help="Which encoders make the tokens; lite comes with the package."),
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Which encoders make the tokens: lite, which comes with the package; clip or clamr, which "
+        "need an extra and weights; or one that an installed package adds.",
+    ),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH|ID",
+        help="Weights for clip and clamr: a folder, a hub id that was fetched with hf download, or a "
+        "pretrained tag of open_clip.",
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="For clip the name of an open_clip model, for clamr another backbone than the adapter "
+        "names.",
+    ),
 ]
 AsrOption = Annotated[
     str | None,
@@ -85,6 +109,12 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Index unchanged file
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Only say what would be done, and why.")
 ]
+LogFileOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|off", help="Where the log goes from now on; else log.jsonl in the index."
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Tell about failures only.")]
 
 
@@ -93,6 +123,8 @@ def index(
     index: IndexOption = None,
     settings: SettingsOption = None,
     preset: PresetOption = None,
+    weights: WeightsOption = None,
+    model: ModelOption = None,
     asr: AsrOption = None,
     language: LanguageOption = None,
     ocr: OcrOption = None,
@@ -104,6 +136,7 @@ def index(
     force: ForceOption = False,
     dry_run: DryRunOption = False,
     quiet: QuietOption = False,
+    log_file: LogFileOption = None,
     chosen: ReportFormatOption = ReportFormat.AUTO,
     verbose: VerboseOption = False,
 ) -> None:
@@ -113,7 +146,8 @@ def index(
     """
     _check_paths(paths)
     given = paths if layout is None else _documents(paths, layout)
-    wanted = _settings(index, settings, _Given(preset, asr, language, ocr, jobs))
+    given_flags = _Given(preset, weights, model, asr, language, ocr, jobs, log_file)
+    wanted = _settings(index, settings, given_flags)
     from mmretrieve.engine import Engine
 
     with (
@@ -148,11 +182,15 @@ def _documents(paths: Sequence[Path], layout: str) -> list[Path | Document]:
 
 @contextmanager
 def _keeping_what_is_done() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a run after what is ready was committed."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
         say(f"interrupted; {_KEPT}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def exit_code(report: IndexReport) -> ExitCode:
@@ -247,10 +285,28 @@ def _settings(folder: Path | None, file: Path | None, given: _Given) -> Settings
     return replace(
         base,
         preset=given.preset or base.preset,
+        encoder=replace(
+            base.encoder,
+            weights=_lasting(given.weights) or base.encoder.weights,
+            model=_lasting(given.model) or base.encoder.model,
+        ),
         jobs=given.jobs or base.jobs,
+        log_file=base.log_file if given.log_file is None else _log_file(given.log_file),
         speech=replace(speech, language=given.language or speech.language),
         ocr=base.ocr if given.ocr is None else replace(base.ocr, enabled=given.ocr == "on"),
     )
+
+
+def _log_file(given: str) -> str:
+    """``off``, or a path that holds wherever the next command is run."""
+    return given if given in ("", "off") else str(Path(given).absolute())
+
+
+def _lasting(source: str | None) -> str | None:
+    """A path that holds from any working directory; what is no path stays as it is."""
+    if source is None or not Path(source).exists():
+        return source
+    return str(Path(source).resolve())
 
 
 def _stored(folder: Path | None) -> Settings:

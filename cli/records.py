@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from mmretrieve.cli.console import stdout_is_utf8
@@ -95,6 +96,7 @@ def info_record(info: IndexInfo, n_missing: int) -> Record:
         "encoders": dict(info.encoders),
         "failures": [{"path": f.path, "error": f.error} for f in info.failures],
         "search_path": info.search_path,
+        "health": None if info.health is None else asdict(info.health),
     }
 
 

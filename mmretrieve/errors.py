@@ -8,15 +8,24 @@
     ├── SetupError            the installation or the index          exit code 4
     │   ├── MissingExtraError     an optional package is not installed
     │   ├── WeightsError          model weights are absent or altered
+    │   ├── EndpointError         a model server cannot be used
+    │   ├── EncoderPluginError    an encoder of another package cannot be used
     │   └── IndexFolderError      the index folder cannot be used
     │       ├── IndexNotFoundError
     │       ├── IndexFormatError      foreign, newer, or damaged
     │       ├── IndexLockedError      another writer is at work
     │       ├── PresetMismatchError   built with other encoders
-    │       └── CodesError            token codes cannot be written
+    │       ├── CodesError            token codes cannot be written
+    │       ├── BackupError           a backup cannot be made
+    │       └── IndexWriteError       no space, a failing disk, no rights
+    ├── StoppedError          the run was stopped; nothing is recorded
     └── InputError            one input file                        recorded, the run goes on
         ├── MediaError            cannot be opened or decoded
-        └── SidecarError          a file beside the video cannot be read
+        ├── SidecarError          a file beside the video cannot be read
+        └── WorkerError           the process that read it did not end well
+            ├── TimeLimitError        it took too long
+            ├── MemoryLimitError      it took too much memory
+            └── WorkerCrashError      it died, or sent what cannot be
 """
 
 from __future__ import annotations
@@ -46,6 +55,14 @@ class WeightsError(SetupError):
     """Model weights are absent or do not have the expected checksum."""
 
 
+class EndpointError(SetupError):
+    """A server that offers a model cannot be reached, refuses, or answers with something else."""
+
+
+class EncoderPluginError(SetupError):
+    """A preset that another package adds cannot be imported, or takes a name that is taken."""
+
+
 class IndexFolderError(SetupError):
     """The index folder cannot be used."""
 
@@ -70,6 +87,18 @@ class CodesError(IndexFolderError):
     """Token codes cannot be written. They are derived from the index, which holds without them."""
 
 
+class StoppedError(MmretrieveError):
+    """The run was stopped while this was under way; it says nothing about the file."""
+
+
+class BackupError(IndexFolderError):
+    """A backup cannot be made here, or what it copied is not sound."""
+
+
+class IndexWriteError(IndexFolderError):
+    """The index cannot be written to. What was committed before holds."""
+
+
 class InputError(MmretrieveError):
     """One input file cannot be used; the run goes on without it."""
 
@@ -80,3 +109,19 @@ class MediaError(InputError):
 
 class SidecarError(InputError):
     """A file beside a video (subtitles, info.json) cannot be read."""
+
+
+class WorkerError(InputError):
+    """The process that read a file was stopped or died; another try may fare better."""
+
+
+class TimeLimitError(WorkerError):
+    """Reading a file took longer than it may."""
+
+
+class MemoryLimitError(WorkerError):
+    """Reading a file took more memory than it may."""
+
+
+class WorkerCrashError(WorkerError):
+    """The process that read a file died, or sent what cannot be."""

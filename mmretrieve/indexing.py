@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -186,30 +186,35 @@ class IndexRun:
         tell: Teller,
         n_expected: int,
     ) -> bool:
-        with IndexWriter(self._folder, self._manifest) as writer:
+        with (
+            closing(Ingestor(self._settings, self._encoder)) as ingestor,
+            self._writer(ingestor, len(todo) + n_expected) as writer,
+        ):
             # Taken under the lock: another writer may have ended since the first look.
             snapshot = Snapshot(self._folder, self._manifest)
             writer.sweep(snapshot.unmarked_revisions())
             tell.of(None)
-            ingestor = Ingestor(self._settings, self._encoder)
-            try:
-                opened: dict[str, FileRecord] = {}
-                work = self._openings(todo, snapshot, ingestor, tell, opened)
+            opened: dict[str, FileRecord] = {}
+            work = self._openings(todo, snapshot, ingestor, tell, opened)
+            interrupted = self._drain(writer, work, snapshot, tell, ingestor)
+            if not interrupted:
+                now = [replace(i, state=opened.get(i.state.path, i.state)) for i in looked]
+                stale = self._stale(Snapshot(self._folder, self._manifest), now)
+                tell.expect(len(stale) - n_expected)
+                work = self._refreshes(stale, ingestor, tell)
                 interrupted = self._drain(writer, work, snapshot, tell, ingestor)
-                if not interrupted:
-                    now = [replace(i, state=opened.get(i.state.path, i.state)) for i in looked]
-                    stale = self._stale(Snapshot(self._folder, self._manifest), now)
-                    tell.expect(len(stale) - n_expected)
-                    work = self._refreshes(stale, ingestor, tell)
-                    interrupted = self._drain(writer, work, snapshot, tell, ingestor)
-            finally:
-                ingestor.close()
+            ingestor.close()  # its workers are not needed any more, and their memory is
             if not interrupted:
                 writer.commit([], [item.state for item in looked if _is_note(item)])
                 self._tidy(writer, gone)
                 self._warnings += writer.tend()
                 self._warnings += self._seal()
         return interrupted
+
+    def _writer(self, ingestor: Ingestor, n_files: int) -> IndexWriter:
+        """The writer, which takes long to import; what reads videos gets ready meanwhile."""
+        ingestor.warm_up(n_files)
+        return IndexWriter(self._folder, self._manifest)
 
     def _drain(
         self,
@@ -276,7 +281,7 @@ class IndexRun:
         """Find out what a file is; read and embed it if the index has nothing with its bytes."""
         start, path = time.perf_counter(), item.state.path
         try:
-            with self._claimed(Path(path), item.state.size_bytes) as video_id:
+            with self._claimed(Path(path), item.state.size_bytes, ingestor) as video_id:
                 hashed_s = time.perf_counter() - start
                 state = replace(item.state, video_id=video_id)
                 if video_id in indexed:
@@ -325,11 +330,11 @@ class IndexRun:
         return _Done(result, item.file, made.entry)
 
     @contextmanager
-    def _claimed(self, path: Path, size_bytes: int) -> Iterator[str]:
+    def _claimed(self, path: Path, size_bytes: int, ingestor: Ingestor) -> Iterator[str]:
         """The file's fingerprint, and the claim to it until the end: of files with the same bytes
         the others wait for the one whose turn came first."""
         with self._turns.setdefault(size_bytes, threading.Lock()):
-            video_id = fingerprint(path)
+            video_id = fingerprint(path, ingestor.goes_on)
             claim = self._claims.setdefault(video_id, threading.Lock())
             claim.acquire()
         try:

@@ -6,7 +6,7 @@ import io
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from mmretrieve.config import Settings
 from mmretrieve.datatypes import (
     METADATA_PASSAGE,
     MODALITIES,
+    Keyframe,
     Modality,
     Passage,
     Probe,
@@ -27,11 +28,14 @@ from mmretrieve.datatypes import (
     TokenEmbeddings,
     TracePoint,
 )
-from mmretrieve.encoders.base import Encoder, empty_tokens
+from mmretrieve.encoders.base import Encoder, as_joint, empty_tokens
+from mmretrieve.errors import StoppedError
 from mmretrieve.indexers.metadata import VideoMetadata
-from mmretrieve.indexers.reading import FileReader, Reader, Reading, Wanted
+from mmretrieve.indexers.reading import Reader, Reading, Wanted
 from mmretrieve.indexers.speech import SpeechTrack
 from mmretrieve.indexers.windows import Window, distribute, extend
+from mmretrieve.isolation.pool import IsolatedReader
+from mmretrieve.joint_ingest import JointPassage, joint_parts
 from mmretrieve.lifecycle.keys import StageKey, stage_keys
 from mmretrieve.lifecycle.reuse import Kept, Part, Reuse
 from mmretrieve.reports import Stage
@@ -70,26 +74,43 @@ class _Clock:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What one passage of pictures gave, with the pictures themselves let go."""
+    """What one passage of pictures gave, with the pictures themselves let go of as far as can be."""
 
     window: Window
     regions: tuple[Segment, ...]
     tokens: TokenEmbeddings
     lines: tuple[Segment, ...]
     thumbnails: tuple[Thumbnail, ...]
+    keyframes: tuple[Keyframe, ...] = ()
+    """What a joint encoder needs of them; others have looked already."""
 
 
 class Ingestor:
-    """Reads and embeds videos; one for a run, shared by its worker threads."""
+    """Reads and embeds videos; one for a run, shared by its worker threads.
+
+    Files are read by ``reader``, by default in processes of their own with bounds of time and memory;
+    what comes out of it is embedded here.
+    """
 
     def __init__(self, settings: Settings, encoder: Encoder, reader: Reader | None = None) -> None:
         self._settings = settings
         self._encoder = encoder
+        self._joint = as_joint(encoder)
         self._keys = stage_keys(settings, encoder.fingerprints())
-        self._reader = reader if reader is not None else FileReader(settings, settings.jobs)
+        self._reader = reader if reader is not None else IsolatedReader(settings)
+        self._closed = threading.Event()
+
+    def warm_up(self, n_files: int) -> None:
+        """Get ready for so many files, in the background."""
+        self._reader.warm_up(min(n_files, self._settings.jobs))
+
+    def goes_on(self) -> bool:
+        """Whether :meth:`close` has not been called yet."""
+        return not self._closed.is_set()
 
     def close(self) -> None:
-        """End what is under way."""
+        """End what is under way: threads inside :meth:`ingest` come back with an error at once."""
+        self._closed.set()
         self._reader.close()
 
     def ingest(
@@ -109,7 +130,7 @@ class Ingestor:
             InputError: nothing in the file can be decoded, or reading it went over a bound.
             SetupError: a model or an extra is missing; no other file would fare better.
         """
-        clock, reuse = _Clock(), Reuse(kept, self._keys)
+        clock, reuse = _Clock(), Reuse(kept, self._keys, together=self._joint is not None)
         wanted = self._wanted(reuse)
         watcher = _Watcher(self._encoder, reuse, wanted, clock, on_time)
         reading = self._reader.read(path, watcher, wanted)
@@ -172,7 +193,17 @@ class Ingestor:
         windows = extend([s.window for s in seen], track.segments, self._settings.passages)
         spoken = distribute(windows, track.segments)
         pictures = {s.window.number: s for s in seen}
+        if self._joint is not None:
+            passages = _together(windows, pictures, spoken)
+            sources = {Modality.OCR: OCR_SOURCE, Modality.SPEECH: track.source}
+            with clock.time(Stage.FRAMES):
+                yield from joint_parts(
+                    self._joint, passages, metadata.segments, sources, self.goes_on
+                )
+            return
         for window in windows:
+            if not self.goes_on():
+                raise StoppedError("the run was stopped")
             picture = pictures.get(window.number)
             if picture is not None and len(picture.regions):
                 passage = _passage(window, Modality.FRAMES, picture.regions, "keyframes")
@@ -245,6 +276,7 @@ class _Watcher:
         on_time: Callable[[float], None] | None,
     ) -> None:
         self._encoder = encoder
+        self._joint = as_joint(encoder)
         self._before = {s.window.number: s for s in _seen_before(reuse)}
         self._frames_hold = reuse.holds(StageKey.FRAMES)
         self._read_anew = wanted.written
@@ -275,11 +307,14 @@ class _Watcher:
         window = Window(passage.number, passage.start_s, passage.end_s)
         if before is not None and self._frames_hold:
             return _Seen(window, before.regions, before.tokens, lines, before.thumbnails)
-        regions, tokens = self._encoder.frames(passage.keyframes)
-        pictures = (
+        pictures = tuple(
             Thumbnail(k.time_s, passage.number, thumbnail(k.image)) for k in passage.keyframes
         )
-        return _Seen(window, regions, tokens, lines, tuple(pictures))
+        if self._joint is not None:
+            kept = tuple(self._joint.shrink(k) for k in passage.keyframes)
+            return _Seen(window, (), empty_tokens(0), lines, pictures, kept)
+        regions, tokens = self._encoder.frames(passage.keyframes)
+        return _Seen(window, regions, tokens, lines, pictures)
 
 
 class _Warnings:
@@ -314,6 +349,20 @@ def _passage(
     window: Window, modality: Modality, segments: tuple[Segment, ...], source: str
 ) -> Passage:
     return Passage(window.number, modality, window.start_s, window.end_s, segments, source)
+
+
+def _together(
+    windows: Sequence[Window],
+    pictures: Mapping[int, _Seen],
+    spoken: Mapping[int, tuple[Segment, ...]],
+) -> list[JointPassage]:
+    """What is in each window, for an encoder that reads it in one context."""
+    found = []
+    for window in windows:
+        seen = pictures.get(window.number)
+        keyframes, lines = ((), ()) if seen is None else (seen.keyframes, seen.lines)
+        found.append(JointPassage(window, keyframes, lines, spoken.get(window.number, ())))
+    return found
 
 
 def _seen_before(reuse: Reuse) -> Iterator[_Seen]:

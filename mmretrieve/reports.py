@@ -119,6 +119,27 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """The state that an index is in. ``last_run``, ``last_verify``, ``last_repair`` and ``last_trouble`` are
+    the newest records of the log, None where there are none; ``writer`` is at work; ``unsettled`` when a
+    run was killed and the next one has to tidy up; ``n_unsealed`` videos are searched without codes;
+    ``n_versions`` and ``n_pieces`` are of all tables: compaction makes them fewer; ``n_waiting`` folders
+    of codes wait to be removed."""
+
+    writer: str | None
+    unsettled: bool
+    n_unsealed: int
+    n_versions: int
+    n_pieces: int
+    n_waiting: int
+    notes: tuple[str, ...] = ()
+    last_run: Mapping[str, object] | None = None
+    last_verify: Mapping[str, object] | None = None
+    last_repair: Mapping[str, object] | None = None
+    last_trouble: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class IndexInfo:
     """Counts and sizes of an index."""
 
@@ -134,6 +155,7 @@ class IndexInfo:
     encoders: Mapping[str, str]
     failures: tuple[Failure, ...]
     search_path: str
+    health: Health | None = None
 
 
 @dataclass(frozen=True, slots=True)

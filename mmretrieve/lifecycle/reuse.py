@@ -34,12 +34,15 @@ class Kept:
 
 
 class Reuse:
-    """What holds of ``kept`` under ``keys``; nothing where there is nothing kept."""
+    """What holds of ``kept`` under ``keys``; nothing where there is nothing kept. Tokens that were made
+    ``together``, in one context of all modalities, hold for none of them alone."""
 
-    def __init__(self, kept: Kept | None, keys: Mapping[str, str]) -> None:
+    def __init__(self, kept: Kept | None, keys: Mapping[str, str], together: bool = False) -> None:
         before = kept.extraction.keys if kept is not None else {}
         self.kept = kept
         self._same = {stage for stage in StageKey if before.get(stage) == keys[stage]}
+        if together:
+            self._same -= {StageKey.FRAMES, StageKey.TEXT}
 
     def holds(self, stage: StageKey) -> bool:
         """Whether the result of a stage can be used again."""

@@ -92,6 +92,13 @@ def schemas(dim: int | None) -> dict[str, pa.Schema]:
     }
 
 
+def content_tables() -> tuple[str, ...]:
+    """Tables whose rows belong to one extraction of a video: passages last, since a sweep after a crash
+    goes by them."""
+    keyed = [name for name, schema in schemas(1).items() if "revision" in schema.names]
+    return (*(n for n in keyed if n not in ("videos", "passages")), "passages")
+
+
 def video_row(video: VideoRecord) -> dict[str, Any]:
     """A row of ``videos``."""
     return {

@@ -18,7 +18,6 @@ import pytest
 from mmretrieve.errors import CodesError
 from mmretrieve.storage.codes import catalogue as catalogues
 from mmretrieve.storage.codes import files, reading
-from mmretrieve.storage.codes.catalogue import read_catalogue
 from mmretrieve.storage.codes.policy import Limits
 from mmretrieve.storage.codes.update import rebuild, update
 from mmretrieve.storage.records import VideoEntry
@@ -232,7 +231,7 @@ def test_folders_let_go_of_stay_no_longer_than_there_is_room(
         for folder in (tmp_path / "codes").iterdir()
         if folder.is_dir()
     }
-    live = read_catalogue(tmp_path / "codes").folders()
+    live = catalogues.read_catalogue(tmp_path / "codes").folders()
     in_use = sum(size for name, size in sizes.items() if name in live)
     assert live < sizes.keys()  # a reader that is late finds the state before
     assert sum(sizes.values()) <= 2.5 * in_use
