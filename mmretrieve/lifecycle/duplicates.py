@@ -29,7 +29,7 @@ class DuplicateLimits:
     video, whichever is longer: least time that is shared."""
 
     alike: float = 0.9
-    moves: float = 0.92
+    moves: float = 0.9
     still: float = 3.0
     same: float = 0.985
     overlap_s: float = 1.0

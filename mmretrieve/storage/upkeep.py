@@ -23,6 +23,10 @@ KEEP_AT_LEAST = timedelta(seconds=15)
 newest state when it begins, and is over in a fraction of that."""
 
 
+_SMALL_BYTES = 1 << 16
+"""Waste of a table that is not worth looking at."""
+
+
 @dataclass(frozen=True, slots=True)
 class UpkeepLimits:
     """``fan_in``: fragments of one tier that are merged, each tier holding so many times the rows of the
@@ -88,8 +92,8 @@ def _tend(folder: Path, name: str, limits: UpkeepLimits) -> None:
             num_threads=1,
         )
     place = folder / "lance" / f"{name}.lance"
-    if sum(1 for _ in (place / "_versions").iterdir()) >= limits.versions:
-        wasteful = _size(place) > limits.waste * _live_bytes(open_table(folder, name))
+    wasteful = _size(place) > limits.waste * _live_bytes(open_table(folder, name)) + _SMALL_BYTES
+    if wasteful or sum(1 for _ in (place / "_versions").iterdir()) >= limits.versions:
         kept = min(KEEP_AT_LEAST, KEEP_OLD_VERSIONS) if wasteful else KEEP_OLD_VERSIONS
         # Nobody else writes while the lock is held: what no version names is left by a crash.
         dataset.cleanup_old_versions(older_than=kept, delete_unverified=True)

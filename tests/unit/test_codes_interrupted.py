@@ -218,9 +218,10 @@ def test_small_files_hold_no_descriptors(
 
 
 def test_folders_let_go_of_stay_no_longer_than_there_is_room(
-    tmp_path: Path, limits: Limits
+    tmp_path: Path, entries: list[VideoEntry], limits: Limits
 ) -> None:
     """Twenty rebuilds within the grace: what is kept of them is a share of what is in use."""
+    assert entries  # they are in the index
     tight = replace(limits, grace_s=1000, waste=1.5, least_grace_s=0)
     for _ in range(20):
         rebuild(tmp_path, ci.ONE_WIDTH, ci.KERNELS, tight)
