@@ -86,11 +86,14 @@ def read_segments(plain: object) -> tuple[Segment, ...]:
 
 def _segment(row: object) -> Segment:
     text, start, end, confidence, box, field = _row(row, 6)
+    start_s, end_s = _or_none(start, _seconds), _or_none(end, _seconds)
+    if start_s is not None and end_s is not None:
+        end_s = max(start_s, end_s)
     edges = None if box is None else tuple(_number(edge) for edge in _row(box, 4))
     return Segment(
         _text(text),
-        _or_none(start, _seconds),
-        _or_none(end, _seconds),
+        start_s,
+        end_s,
         min(1.0, max(0.0, _number(confidence))),
         edges,  # type: ignore[arg-type] # four of them
         _or_none(field, _text),

@@ -15,6 +15,7 @@ from benchmarks.fuzz_texts import text_targets
 from mmretrieve.config import Settings
 from mmretrieve.datatypes import Modality
 from mmretrieve.errors import IndexFormatError, UsageError
+from mmretrieve.isolation.records import read_segments
 from mmretrieve.storage.folder import Manifest, read_manifest, write_manifest
 from mmretrieve.storage.nulls import read_nulls
 
@@ -68,6 +69,11 @@ def test_null_scores_that_no_array_holds_are_measured_anew(tmp_path: Path) -> No
     text = json.dumps({"version": 2, "nulls": {"token_max": rows}})
     (tmp_path / "nulls.json").write_text(text, encoding="utf-8")
     assert read_nulls(tmp_path, 2) == {}
+
+
+def test_a_line_from_a_worker_never_ends_before_it_starts() -> None:
+    (line,) = read_segments([["a line", 0.5, -1, 0.9, None, None]])
+    assert (line.start_s, line.end_s) == (0.5, 0.5)
 
 
 @pytest.mark.parametrize("target", text_targets(), ids=lambda target: target.name)
