@@ -27,7 +27,6 @@ from mmretrieve.kernels.choose import kernels
 from mmretrieve.scoring.aggregation import Scoring
 from mmretrieve.search.prepared import PreparedQuery, Space, prepare
 from mmretrieve.search.ranking import Ranker
-from mmretrieve.search.searcher import N_EXACT
 from mmretrieve.search.selection import Selection
 from mmretrieve.search.stages import Limits, path_of
 from mmretrieve.search.stages import Path as SearchPath
@@ -116,7 +115,7 @@ def _median_ms(
         for query in queries:
             start = time.perf_counter()
             stages = ranker.stages(query, Scoring(), by_video=False)
-            found = stages.candidates(segment, selection, N_EXACT)
+            found = stages.candidates(segment, selection, limits.pool(10, by_video=False))
             if turn:
                 taken.append(time.perf_counter() - start)
             if not len(found.numbers):

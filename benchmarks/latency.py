@@ -27,7 +27,6 @@ from mmretrieve.encoders.registry import load_encoder
 from mmretrieve.kernels.choose import kernels
 from mmretrieve.search.prepared import Space, prepare
 from mmretrieve.search.ranking import Ranker, Ranking
-from mmretrieve.search.searcher import N_EXACT
 from mmretrieve.search.selection import select
 from mmretrieve.search.stages import Limits
 from mmretrieve.storage.folder import read_manifest
@@ -179,7 +178,8 @@ class Steps:
         self.stored = self.snapshot.library
         spaces = [Space(manifest.spaces[m], manifest.width(m)) for m in MODALITIES]
         self._ranker = Ranker(self.snapshot, kernels(), Limits())
-        self._encoder = load_encoder(Settings.from_toml(manifest.settings_toml).preset)
+        settings = Settings.from_toml(manifest.settings_toml)
+        self._encoder = load_encoder(settings.preset, settings.encoder)
         queries = {text: self._encoder.query(text) for text in TEN_WORDS}
         self._queries = {t: prepare(q, spaces, kernels()) for t, q in queries.items()}
         self._everything = select(self.snapshot, Filter())
@@ -189,7 +189,7 @@ class Steps:
         return {
             "newest state?": lambda _: self.snapshot.is_current(),
             "encode": self._encoder.query,
-            "rank": lambda text: self._rank(text, N_EXACT + 14),
+            "rank": lambda text: self._rank(text, 32),
         }
 
     def _rank(self, text: str, n: int) -> Ranking:
@@ -204,7 +204,7 @@ class Steps:
         """
         for text, query in self._queries.items():
             stages = self._ranker.stages(query, Scoring(), by_video=False)
-            ranking = self._rank(text, N_EXACT)
+            ranking = self._rank(text, 10)
             truth = Oracle(self.stored).scores(
                 query.vectors[0], Scoring(), stages.rule.calibration, False,
                 np.ones(len(self.snapshot.videos), bool),

@@ -22,7 +22,7 @@ N_BEST = 100
 """Documents that chance is measured on, evenly spread over all, as many as a search takes."""
 _CHUNK_VIDEOS, _CHUNK_QUERY_TOKENS = 4, 64
 """So many at a time that their products stay in the cache."""
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from mmretrieve.cli.console import emit, say
 from mmretrieve.cli.eval import evaluate
 from mmretrieve.cli.exits import ExitCode, report
 from mmretrieve.cli.options import is_verbose
+from mmretrieve.cli.synthesize import synthesize_queries
+from mmretrieve.cli.train import train
 
 _EPILOG = (
     "Results go to standard output (a table on a terminal, JSON lines into a pipe), everything else "
@@ -126,6 +128,8 @@ app.command("info")(manage.info)
 app.command("ls")(manage.ls)
 app.command("explain")(explain.explain)
 app.command("eval")(evaluate)
+app.command("train")(train)
+app.command("synthesize-queries")(synthesize_queries)
 app.command("remove")(manage.remove)
 app.command("codes")(codes.codes)
 app.command("doctor")(doctor.doctor)

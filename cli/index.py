@@ -40,6 +40,8 @@ class _Given:
     """The settings that were given as flags."""
 
     preset: str | None = None
+    weights: str | None = None
+    model: str | None = None
     asr: str | None = None
     language: str | None = None
     ocr: str | None = None
@@ -54,8 +56,28 @@ SettingsOption = Annotated[
     typer.Option(metavar="FILE.toml", help="Settings to use; flags go before what it says."),
 ]
 PresetOption = Annotated[
-    Literal["lite", "clip", "clamr"] | None,
-    typer.Option(help="Which encoders make the tokens; lite comes with the package."),
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Which encoders make the tokens: lite, which comes with the package; clip or clamr, which "
+        "need an extra and weights; or one that an installed package adds.",
+    ),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH|ID",
+        help="Weights for clip and clamr: a folder, a hub id that was fetched with hf download, or a "
+        "pretrained tag of open_clip.",
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="For clip the name of an open_clip model, for clamr another backbone than the adapter "
+        "names.",
+    ),
 ]
 AsrOption = Annotated[
     str | None,
@@ -91,6 +113,8 @@ def index(
     index: IndexOption = None,
     settings: SettingsOption = None,
     preset: PresetOption = None,
+    weights: WeightsOption = None,
+    model: ModelOption = None,
     asr: AsrOption = None,
     language: LanguageOption = None,
     ocr: OcrOption = None,
@@ -111,7 +135,7 @@ def index(
     """
     _check_paths(paths)
     given = paths if layout is None else _documents(paths, layout)
-    wanted = _settings(index, settings, _Given(preset, asr, language, ocr, jobs))
+    wanted = _settings(index, settings, _Given(preset, weights, model, asr, language, ocr, jobs))
     from mmretrieve.engine import Engine
 
     with (
@@ -239,10 +263,22 @@ def _settings(folder: Path | None, file: Path | None, given: _Given) -> Settings
     return replace(
         base,
         preset=given.preset or base.preset,
+        encoder=replace(
+            base.encoder,
+            weights=_lasting(given.weights) or base.encoder.weights,
+            model=_lasting(given.model) or base.encoder.model,
+        ),
         jobs=given.jobs or base.jobs,
         speech=replace(speech, language=given.language or speech.language),
         ocr=base.ocr if given.ocr is None else replace(base.ocr, enabled=given.ocr == "on"),
     )
+
+
+def _lasting(source: str | None) -> str | None:
+    """A path that holds from any working directory; what is no path stays as it is."""
+    if source is None or not Path(source).exists():
+        return source
+    return str(Path(source).resolve())
 
 
 def _stored(folder: Path | None) -> Settings:

@@ -11,12 +11,17 @@ import hashlib
 import json
 import tomllib
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from mmretrieve.errors import UsageError
 
 PRESETS = ("lite", "clip", "clamr")
+"""The presets of this package; installed packages can add others (:data:`ENCODER_GROUP`)."""
+
+ENCODER_GROUP = "mmretrieve.encoders"
+"""Entry-point group of further presets: name -> ``callable(EncoderSettings) -> Encoder``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,27 @@ class OcrSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EncoderSettings:
+    """Which weights a preset's encoder uses; ``lite`` needs none of these.
+
+    They are no part of :attr:`Settings.content_key`: an index knows its weights by their checksums,
+    so that a folder can be moved, and opened with another precision or on another device.
+    """
+
+    weights: str | None = None
+    """A folder, a file, a hub id that was fetched before, or (``clip``) a pretrained tag."""
+    model: str | None = None
+    """``clip``: name of an open_clip model. ``clamr``: a backbone, in place of the one that the
+    adapter names."""
+    text: str | None = None
+    """``clip``: folder of a ColBERT-type text encoder, in place of the default one."""
+    precision: str = "auto"
+    """``float32``, ``bfloat16``, or ``nf4`` (four bits, for ``clamr``)."""
+    device: str = "auto"
+    """``cpu``, ``cuda`` or ``cuda:1``; ``auto`` is a GPU where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that decides what an index holds, plus how many files are worked on at once."""
 
@@ -72,28 +98,30 @@ class Settings:
     passages: PassageSettings = field(default_factory=PassageSettings)
     speech: SpeechSettings = field(default_factory=SpeechSettings)
     ocr: OcrSettings = field(default_factory=OcrSettings)
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
     jobs: int = 2
 
     def __post_init__(self) -> None:
         """Reject an unknown preset.
 
         Raises:
-            UsageError: ``preset`` is none of :data:`PRESETS`.
+            UsageError: neither one of :data:`PRESETS` nor one that an installed package adds.
         """
-        if self.preset not in PRESETS:
-            raise UsageError(
-                f"unknown preset {self.preset!r}: expected one of {', '.join(PRESETS)}"
-            )
+        if self.preset not in PRESETS and self.preset not in (known := known_presets()):
+            raise UsageError(f"unknown preset {self.preset!r}: expected one of {', '.join(known)}")
 
     @property
     def content_key(self) -> str:
         """Hex digest of the settings that change the tokens of a video."""
-        content = {k: v for k, v in dataclasses.asdict(self).items() if k != "jobs"}
+        apart = {"jobs", "encoder"}
+        content = {k: v for k, v in dataclasses.asdict(self).items() if k not in apart}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_toml(self) -> str:
         """The settings as TOML, one table per group."""
         tables = dataclasses.asdict(self)
+        if self.encoder == EncoderSettings():  # as before there were any: older programs read it
+            del tables["encoder"]
         flat = {k: v for k, v in tables.items() if not isinstance(v, dict)}
         lines = [f"{k} = {json.dumps(v)}" for k, v in flat.items()]
         for name, table in tables.items():
@@ -127,7 +155,14 @@ _GROUPS: dict[str, type[Any]] = {
     "passages": PassageSettings,
     "speech": SpeechSettings,
     "ocr": OcrSettings,
+    "encoder": EncoderSettings,
 }
+
+
+def known_presets() -> tuple[str, ...]:
+    """The presets of this package, then those that installed packages add."""
+    added = {point.name for point in entry_points(group=ENCODER_GROUP)}
+    return (*PRESETS, *sorted(added - set(PRESETS)))
 
 
 def _read(name: str, value: object) -> object:

@@ -20,10 +20,11 @@ from mmretrieve.datatypes import (
     TokenEmbeddings,
 )
 from mmretrieve.documents import CONTAINER, Document, Picture
-from mmretrieve.encoders.base import Encoder
+from mmretrieve.encoders.base import Encoder, JointContent, as_joint
 from mmretrieve.errors import InputError
 from mmretrieve.indexers.windows import Window, distribute, extend
-from mmretrieve.ingest import Ingested, Part, thumbnail
+from mmretrieve.ingest import Ingested, thumbnail
+from mmretrieve.joint_ingest import Part, about, parts_of
 from mmretrieve.reports import Stage
 from mmretrieve.storage.records import Thumbnail, VideoEntry, VideoRecord
 
@@ -51,6 +52,7 @@ class DocumentIngestor:
     def __init__(self, settings: Settings, encoder: Encoder) -> None:
         self._settings = settings
         self._encoder = encoder
+        self._joint = as_joint(encoder)
 
     def ingest(self, document: Document) -> Ingested:
         """Everything that the index holds about a document.
@@ -63,6 +65,12 @@ class DocumentIngestor:
         thumbnails: list[Thumbnail] = []
         for content in contents(document, self._settings):
             start = time.perf_counter()
+            if self._joint is not None:
+                found, seen = self._together(content)
+                parts += found
+                thumbnails += seen
+                seconds[Stage.FRAMES] += time.perf_counter() - start
+                continue
             if content.pictures and self._settings.visual.enabled:
                 part, seen = self._frames(content)
                 parts.append(part)
@@ -79,11 +87,20 @@ class DocumentIngestor:
         record = self._record(document, parts)
         return Ingested(VideoEntry(record, tuple(parts), tuple(thumbnails)), seconds)
 
+    def _together(self, content: _Content) -> tuple[list[Part], list[Thumbnail]]:
+        assert self._joint is not None
+        keyframes = _keyframes(content) if self._settings.visual.enabled else []
+        small = tuple(self._joint.shrink(k) for k in keyframes)
+        given = JointContent(small, content.texts, None, content.start_s, content.end_s)
+        (made,) = self._joint.joint([given])
+        parts = list(parts_of(given, made, content.number, dict.fromkeys(Modality, SOURCE)))
+        if content.start_s is None:
+            parts = [(_timeless(passage), tokens) for passage, tokens in parts]
+        seen = [Thumbnail(k.time_s, content.number, thumbnail(k.image)) for k in keyframes]
+        return parts, seen
+
     def _frames(self, content: _Content) -> tuple[Part, list[Thumbnail]]:
-        keyframes = [
-            Keyframe(p.start_s or 0.0, p.start_s or 0.0, p.end_s or 0.0, p.pixels())
-            for p in content.pictures
-        ]
+        keyframes = _keyframes(content)
         regions, tokens = self._encoder.frames(keyframes)
         if content.start_s is None:
             regions = tuple(replace(region, start_s=None, end_s=None) for region in regions)
@@ -97,12 +114,21 @@ class DocumentIngestor:
                 yield content.passage(modality, content.texts[modality]), tokens[modality]
 
     def _metadata(self, document: Document) -> Iterator[Part]:
+        if self._joint is not None:
+            yield from about(self._joint, self._all_keyframes(document), document.metadata, SOURCE)
+            return
         tokens = self._encoder.texts({Modality.METADATA: document.metadata})
         if _has_tokens(tokens, Modality.METADATA):
             passage = Passage(
                 METADATA_PASSAGE, Modality.METADATA, None, None, document.metadata, SOURCE
             )
             yield passage, tokens[Modality.METADATA]
+
+    def _all_keyframes(self, document: Document) -> tuple[Keyframe, ...]:
+        assert self._joint is not None
+        if not self._settings.visual.enabled:
+            return ()
+        return tuple(self._joint.shrink(_keyframe(p)) for p in document.pictures)
 
     def _record(self, document: Document, parts: Sequence[Part]) -> VideoRecord:
         counts = dict.fromkeys(MODALITIES, 0)
@@ -143,6 +169,20 @@ def contents(document: Document, settings: Settings) -> Iterator[_Content]:
     loose = tuple(p for p in document.pictures if p.start_s is None)
     if any(rest.values()) or loose:
         yield _Content(len(windows), None, None, rest, loose)
+
+
+def _keyframes(content: _Content) -> list[Keyframe]:
+    return [_keyframe(picture) for picture in content.pictures]
+
+
+def _keyframe(picture: Picture) -> Keyframe:
+    start_s = picture.start_s or 0.0
+    return Keyframe(start_s, start_s, picture.end_s or 0.0, picture.pixels())
+
+
+def _timeless(passage: Passage) -> Passage:
+    segments = tuple(replace(s, start_s=None, end_s=None) for s in passage.segments)
+    return replace(passage, segments=segments)
 
 
 def _home(windows: Sequence[Window], picture: Picture) -> int:

@@ -62,7 +62,7 @@ class Engine(WholeIndex):
         self._folder = folder
         self._manifest = manifest
         self._settings = Settings.from_toml(manifest.settings_toml)
-        self._encoder = load_encoder(self._settings.preset)
+        self._encoder = load_encoder(self._settings.preset, self._settings.encoder)
         self._snapshot: Snapshot | None = None
         self._searcher: Searcher | None = None
         self._kernels: Kernels | None = None

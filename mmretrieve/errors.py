@@ -7,6 +7,8 @@
     ├── SetupError            the installation or the index          exit code 4
     │   ├── MissingExtraError     an optional package is not installed
     │   ├── WeightsError          model weights are absent or altered
+    │   ├── EndpointError         a model server cannot be used
+    │   ├── EncoderPluginError    an encoder of another package cannot be used
     │   └── IndexFolderError      the index folder cannot be used
     │       ├── IndexNotFoundError
     │       ├── IndexFormatError      foreign, newer, or damaged
@@ -39,6 +41,14 @@ class MissingExtraError(SetupError):
 
 class WeightsError(SetupError):
     """Model weights are absent or do not have the expected checksum."""
+
+
+class EndpointError(SetupError):
+    """A server that offers a model cannot be reached, refuses, or answers with something else."""
+
+
+class EncoderPluginError(SetupError):
+    """A preset that another package adds cannot be imported, or takes a name that is taken."""
 
 
 class IndexFolderError(SetupError):

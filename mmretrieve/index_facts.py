@@ -7,7 +7,7 @@ from pathlib import Path
 from mmretrieve.config import Settings
 from mmretrieve.datatypes import MODALITIES
 from mmretrieve.documents import CONTAINER
-from mmretrieve.encoders.registry import load_encoder
+from mmretrieve.encoders.registry import check_names, load_encoder
 from mmretrieve.reports import Failure, IndexInfo, VideoInfo
 from mmretrieve.storage.folder import Manifest
 from mmretrieve.storage.reader import Snapshot
@@ -16,7 +16,8 @@ from mmretrieve.storage.records import VideoRecord
 
 def new_manifest(settings: Settings) -> Manifest:
     """The manifest of an index that is to be made with these settings."""
-    encoder = load_encoder(settings.preset)
+    check_names()
+    encoder = load_encoder(settings.preset, settings.encoder)
     return Manifest(
         preset=settings.preset,
         dim=encoder.dim,

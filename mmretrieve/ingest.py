@@ -6,7 +6,7 @@ import io
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,13 +20,14 @@ from mmretrieve.config import Settings
 from mmretrieve.datatypes import (
     METADATA_PASSAGE,
     MODALITIES,
+    Keyframe,
     Modality,
     Passage,
     Probe,
     Segment,
     TokenEmbeddings,
 )
-from mmretrieve.encoders.base import Encoder
+from mmretrieve.encoders.base import Encoder, as_joint, empty_tokens
 from mmretrieve.errors import InputError, MediaError
 from mmretrieve.indexers.media import probe as probe_media
 from mmretrieve.indexers.metadata import VideoMetadata, read_metadata
@@ -35,14 +36,13 @@ from mmretrieve.indexers.sidecars import Sidecars, find_sidecars
 from mmretrieve.indexers.speech import SpeechReader, SpeechTrack
 from mmretrieve.indexers.visual import VisualPassage, iter_visual
 from mmretrieve.indexers.windows import Window, distribute, extend
+from mmretrieve.joint_ingest import JointPassage, Part, joint_parts
 from mmretrieve.reports import Stage
 from mmretrieve.storage.records import Thumbnail, VideoEntry, VideoRecord
 
 THUMBNAIL_PX = 240
 _JPEG_QUALITY = 70
 _TOLD_WARNINGS = 20
-
-Part = tuple[Passage, TokenEmbeddings]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,15 @@ class _Clock:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What one passage of pictures gave, with the pictures themselves let go."""
+    """What one passage of pictures gave, with the pictures themselves let go of as far as can be."""
 
     window: Window
     regions: tuple[Segment, ...]
     tokens: TokenEmbeddings
     lines: tuple[Segment, ...]
     thumbnails: tuple[Thumbnail, ...]
+    keyframes: tuple[Keyframe, ...] = ()
+    """What a joint encoder needs of them; others have looked already."""
 
 
 class Ingestor:
@@ -84,6 +86,7 @@ class Ingestor:
     def __init__(self, settings: Settings, encoder: Encoder) -> None:
         self._settings = settings
         self._encoder = encoder
+        self._joint = as_joint(encoder)
         self._speech = SpeechReader(settings.speech, threads=1)
         self._ocr = OcrReader(threads=1, settings=settings.ocr) if settings.ocr.enabled else None
         self._listeners = ThreadPoolExecutor(settings.jobs, thread_name_prefix="speech")
@@ -158,12 +161,15 @@ class Ingestor:
                 on_time(passage.end_s)
 
     def _look(self, passage: VisualPassage) -> _Seen:
-        regions, tokens = self._encoder.frames(passage.keyframes)
-        pictures = (
+        pictures = tuple(
             Thumbnail(k.time_s, passage.number, thumbnail(k.image)) for k in passage.keyframes
         )
         window = Window(passage.number, passage.start_s, passage.end_s)
-        return _Seen(window, regions, tokens, passage.ocr, tuple(pictures))
+        if self._joint is not None:
+            kept = tuple(self._joint.shrink(k) for k in passage.keyframes)
+            return _Seen(window, (), empty_tokens(0), passage.ocr, pictures, kept)
+        regions, tokens = self._encoder.frames(passage.keyframes)
+        return _Seen(window, regions, tokens, passage.ocr, pictures)
 
     def _parts(
         self,
@@ -175,13 +181,16 @@ class Ingestor:
         windows = extend([s.window for s in seen], track.segments, self._settings.passages)
         spoken = distribute(windows, track.segments)
         pictures = {s.window.number: s for s in seen}
+        if self._joint is not None:
+            yield from self._together(windows, pictures, spoken, track, metadata, clock)
+            return
         for window in windows:
             picture = pictures.get(window.number)
             if picture is not None and len(picture.regions):
                 passage = _passage(window, Modality.FRAMES, picture.regions, "keyframes")
                 yield passage, picture.tokens
             texts = {
-                Modality.OCR: picture.lines if picture is not None else (),
+                Modality.OCR: _lines(picture),
                 Modality.SPEECH: spoken.get(window.number, ()),
             }
             with clock.time(Stage.TEXT):
@@ -201,6 +210,29 @@ class Ingestor:
                 ),
                 about[Modality.METADATA],
             )
+
+    def _together(
+        self,
+        windows: Sequence[Window],
+        pictures: Mapping[int, _Seen],
+        spoken: Mapping[int, tuple[Segment, ...]],
+        track: SpeechTrack,
+        metadata: VideoMetadata,
+        clock: _Clock,
+    ) -> Iterator[Part]:
+        assert self._joint is not None
+        sources = {Modality.OCR: OcrReader.name, Modality.SPEECH: track.source}
+        passages = [
+            JointPassage(
+                window,
+                _keyframes(pictures.get(window.number)),
+                _lines(pictures.get(window.number)),
+                spoken.get(window.number, ()),
+            )
+            for window in windows
+        ]
+        with clock.time(Stage.FRAMES):
+            yield from joint_parts(self._joint, passages, metadata.segments, sources)
 
     def _record(
         self,
@@ -262,6 +294,14 @@ def thumbnail(image: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_JPEG_QUALITY)
     return buffer.getvalue()
+
+
+def _lines(picture: _Seen | None) -> tuple[Segment, ...]:
+    return picture.lines if picture is not None else ()
+
+
+def _keyframes(picture: _Seen | None) -> tuple[Keyframe, ...]:
+    return picture.keyframes if picture is not None else ()
 
 
 def _passage(

@@ -29,7 +29,7 @@ from mmretrieve.datatypes import (
 from mmretrieve.kernels.choose import kernels
 from mmretrieve.search.prepared import Space, prepare
 from mmretrieve.search.ranking import Ranker
-from mmretrieve.search.searcher import N_EXACT, masked
+from mmretrieve.search.searcher import masked
 from mmretrieve.search.selection import Selection, select
 from mmretrieve.search.stages import Limits
 from mmretrieve.storage.codes.policy import Limits as CodeLimits
@@ -45,7 +45,8 @@ _BATCH_VIDEOS = 256
 _EXACT_UP_TO = 2_000_000
 """Tokens up to which the exact scan is measured beside the default."""
 _SHARES = (0.01, 0.1)
-_N_EXACT = "documents scored exactly"
+_MARGIN = "standard deviations"
+_SPARE = "read beside"
 _AFTER_CENTROIDS = "after centroids"
 _SPACE = "text"
 
@@ -87,11 +88,15 @@ class Engine:
 
     def dials(self) -> Sequence[Dial]:
         found = [
-            Dial("fastest", {_AFTER_CENTROIDS: 48, _N_EXACT: 12}),
-            Dial("faster", {_AFTER_CENTROIDS: 128, _N_EXACT: 20}),
+            Dial("fastest", {_AFTER_CENTROIDS: 48, _SPARE: 2, _MARGIN: 0}),
+            Dial("faster", {_AFTER_CENTROIDS: 128, _SPARE: 6, _MARGIN: 1}),
             Dial(
                 DEFAULT_DIAL,
-                {_AFTER_CENTROIDS: Limits().after_centroids, _N_EXACT: Limits().coded_exact},
+                {
+                    _AFTER_CENTROIDS: Limits().after_centroids,
+                    _SPARE: Limits().spare,
+                    _MARGIN: Limits().margin,
+                },
             ),
         ]
         coded = any(
@@ -99,14 +104,16 @@ class Engine:
         )
         if not coded:
             return found[2:]
-        return [*found, Dial(EXACT_DIAL, {_N_EXACT: N_EXACT})] if self._exact else found
+        return [*found, Dial(EXACT_DIAL)] if self._exact else found
 
     def search(self, query: Array, k: int, dial: Dial, case: str) -> Numbers:
         wanted = _BY_NAME[case]
         snapshot = self._exact if dial.name == EXACT_DIAL and self._exact else self._default
         limits = Limits(
             after_centroids=int(dial.values.get(_AFTER_CENTROIDS, 0)),
-            coded_exact=int(dial.values[_N_EXACT]),
+            passages=48 if dial.name == "fastest" else Limits().passages,
+            spare=int(dial.values.get(_SPARE, Limits().spare)),
+            margin=dial.values.get(_MARGIN, Limits().margin),
         )
         ranker = self._rankers(snapshot, limits)
         words = np.arange(len(query), dtype=np.int32)
@@ -114,9 +121,7 @@ class Engine:
         prepared = prepare(tokens, self._spaces, self._kernels)
         scoring = masked(wanted.scoring, Filter(modalities=wanted.modalities))
         stages = ranker.stages(prepared, scoring, wanted.by_video)
-        ranking = ranker.rank(
-            stages, self._selection(snapshot, wanted), max(k, self._n_exact(snapshot, dial))
-        )
+        ranking = ranker.rank(stages, self._selection(snapshot, wanted), k)
         best = ranking.order[:k]
         videos = [int(snapshot.videos[v].video_id, 16) for v in ranking.documents.video[best]]
         if wanted.by_video:
@@ -165,10 +170,6 @@ class Engine:
         with IndexWriter(self._folder, self._manifest) as writer:
             writer.remove_videos([f"{video:032x}" for video in videos])
         self._default = self._opened(self._folder)
-
-    def _n_exact(self, snapshot: Snapshot, dial: Dial) -> int:
-        coded = any(one.segment.kind is SegmentKind.CODED for one in snapshot.searchable.segments)
-        return int(dial.values[_N_EXACT]) if coded else N_EXACT
 
     def _opened(self, folder: Path) -> Snapshot:
         snapshot = Snapshot(folder, self._manifest, lambda: self._kernels)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,47 @@ class Encoder(Protocol):
     def frames(self, keyframes: Sequence[Keyframe]) -> tuple[tuple[Segment, ...], TokenEmbeddings]:
         """Tokens of keyframes, and for every token the region it stands for."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class JointContent:
+    """All modalities of one passage: what is read together. ``audio``: mono float32 at 16 kHz, from
+    ``start_s`` to ``end_s``; for encoders that hear."""
+
+    keyframes: tuple[Keyframe, ...] = ()
+    texts: Mapping[Modality, Sequence[Segment]] = field(default_factory=dict)
+    audio: NDArray[np.float32] | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JointTokens:
+    """Tokens of each modality that a passage has. ``regions``: the segments of what is no text (a
+    region of keyframes, a stretch of sound), by modality; text tokens point to the given segments."""
+
+    tokens: Mapping[Modality, TokenEmbeddings]
+    regions: Mapping[Modality, tuple[Segment, ...]] = field(default_factory=dict)
+
+
+class JointEncoder(Encoder, Protocol):
+    """An encoder that reads all modalities of a passage in one context. Where an encoder is one, the
+    engine uses :meth:`joint` for content, and neither ``texts`` nor ``frames``."""
+
+    def shrink(self, keyframe: Keyframe) -> Keyframe:
+        """The least of a keyframe that :meth:`joint` needs; it is kept until the passage's speech is
+        known."""
+        ...
+
+    def joint(self, contents: Sequence[JointContent]) -> list[JointTokens]:
+        """Tokens of passages, each in a context of its own, in their order."""
+        ...
+
+
+def as_joint(encoder: Encoder) -> JointEncoder | None:
+    """The encoder as one that reads modalities together; None where it does not."""
+    # By one name: asking for all of them would read weights, where properties do.
+    return cast("JointEncoder", encoder) if hasattr(type(encoder), "joint") else None
 
 
 def empty_tokens(dim: int) -> TokenEmbeddings:

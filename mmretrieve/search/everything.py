@@ -8,12 +8,13 @@ from mmretrieve.datatypes import (
     ConfidenceLabel,
     Filter,
     GroupBy,
+    Modality,
     QueryTokens,
     SearchResult,
     Way,
 )
 from mmretrieve.scoring.nulls import null_queries
-from mmretrieve.search.lines import Line, hidden_tokens, lines
+from mmretrieve.search.lines import TEXTS, Line, hidden_tokens, lines
 from mmretrieve.search.plain_hits import PlainSearch
 from mmretrieve.search.similarities import Mask, Similarities, SimilarityScan, Units
 from mmretrieve.search.ways import Ways
@@ -56,9 +57,9 @@ class Everything:
         self._nulls = self._nulls or [self._encode(text) for text in null_queries()]
         return self._plain.search(way, query, k, wanted, unit, self._nulls, least)
 
-    def lines(self) -> list[Line]:
-        """Every line that was said, written or is known."""
-        return lines(self._snapshot)
+    def lines(self, modalities: Sequence[Modality] = TEXTS) -> list[Line]:
+        """Every line that was said, written or is known, or of other modalities."""
+        return lines(self._snapshot, modalities)
 
     def hiding(self, found: Similarities, video_id: str, text: str) -> Similarities:
         """Similarities to whole videos, one of them without the lines that say ``text``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from mmretrieve.datatypes import MODALITIES, Modality
 from mmretrieve.storage.reader import Snapshot
 
-_TEXTS = (Modality.SPEECH, Modality.OCR, Modality.METADATA)
+TEXTS = (Modality.SPEECH, Modality.OCR, Modality.METADATA)
 _WORD = re.compile(r"\w+")
 
 
@@ -27,9 +28,10 @@ class Line:
     end_s: float | None
 
 
-def lines(snapshot: Snapshot) -> list[Line]:
-    """All lines, in the order of modalities, videos and passages."""
-    codes = [MODALITIES.index(m) for m in _TEXTS]
+def lines(snapshot: Snapshot, modalities: Sequence[Modality] = TEXTS) -> list[Line]:
+    """All lines, in the order of modalities, videos and passages. Of frames, whose lines are the labels
+    of keyframes, also those without a label."""
+    codes = [MODALITIES.index(m) for m in modalities]
     cells = snapshot.library.cells
     mine = np.flatnonzero(np.isin(cells.modality, codes))
     found = []
@@ -39,7 +41,7 @@ def lines(snapshot: Snapshot) -> list[Line]:
         found += [
             Line(video.video_id, modality, s.text, s.field, s.start_s, s.end_s)
             for s in detail.passage.segments
-            if s.text.strip()
+            if s.text.strip() or modality is Modality.FRAMES
         ]
     return found
 
@@ -48,7 +50,7 @@ def hidden_tokens(snapshot: Snapshot, video_id: str, text: str) -> dict[int, NDA
     """Cell -> ``(n_tokens,)``: the tokens of a video that say ``text``, wherever it occurs word for
     word in a line of any modality. Case and punctuation do not count."""
     number = next(i for i, v in enumerate(snapshot.videos) if v.video_id == video_id)
-    codes = [MODALITIES.index(m) for m in _TEXTS]
+    codes = [MODALITIES.index(m) for m in TEXTS]
     cells = snapshot.library.cells
     mine = np.flatnonzero((cells.video == number) & np.isin(cells.modality, codes))
     pattern = _pattern(text)

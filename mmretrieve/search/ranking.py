@@ -4,7 +4,7 @@ after the stages of the segments is scored exactly."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,12 +21,12 @@ from mmretrieve.scoring.aggregation import (
     evidence,
 )
 from mmretrieve.search.chance import Chance
-from mmretrieve.search.documents import Documents, similarities
+from mmretrieve.search.documents import Documents, in_runs, similarities
 from mmretrieve.search.exact import Chosen, ExactCells, Rescorer
+from mmretrieve.search.pool import Found, pool_of
 from mmretrieve.search.prepared import PreparedQuery, TableCache, query_tables
 from mmretrieve.search.selection import Selection
 from mmretrieve.search.stages import Limits, Path, Stages
-from mmretrieve.storage.codes.segment import SegmentKind
 from mmretrieve.storage.reader import Snapshot
 
 
@@ -86,23 +86,26 @@ class Ranker:
         return Stages(self.kernels, self.limits, query, rule, tables)
 
     def rank(self, stages: Stages, selections: Sequence[Selection], n: int) -> Ranking:
-        """The best ``n`` documents, or more, of what ``selections`` (one a segment) let take part."""
-        found, paths = [], []
-        if any(
-            live.segment.kind is SegmentKind.CODED for live in self.snapshot.searchable.segments
-        ):
-            n = max(n, self.limits.coded_exact)
+        """The best ``n`` documents of what ``selections`` (one a segment) let take part, and those that
+        had to be scored exactly to know them."""
+        limits = self.limits
+        found = []
         for live, selection in zip(self.snapshot.searchable.segments, selections, strict=True):
             if selection.n_videos:
-                mine = stages.candidates(live.segment, selection, n)
-                found.append((Chosen(live, selection, mine.numbers), mine.scores))
-                paths.append(mine.path)
-        best = _best([scores for _, scores in found], n)
-        chosen = [
-            Chosen(part.live, part.selection, part.numbers[stays])
-            for (part, _), stays in zip(found, best, strict=True)
-        ]
-        return self.exact(stages, chosen, tuple(dict.fromkeys(paths)))
+                mine = stages.candidates(
+                    live.segment, selection, limits.pool(n, stages.rule.by_video)
+                )
+                found.append(Found(Chosen(live, selection, mine.numbers), mine))
+        pool = pool_of(found, limits.pool(n, stages.rule.by_video))
+        step = n + (limits.spare if pool.coded.any() else limits.spare_uncoded)
+        chosen, place = pool.slice(0, step)
+        paths = tuple(dict.fromkeys(one.candidates.path for one in found))
+        ranking = self.exact(stages, chosen, paths)
+        while not pool.settled(place, ranking.scores, n, limits.margin):
+            chosen, more = pool.slice(len(place), len(place) + step)
+            ranking = joined(ranking, self.exact(stages, chosen, paths))
+            place = np.concatenate([place, more])
+        return ranking
 
     def best_passages(
         self, stages: Stages, selections: Sequence[Selection], videos: Sequence[int]
@@ -157,11 +160,9 @@ class Ranker:
         similarity = similarities(documents, cells.modality, cells.maxima)
         values = evidence(similarity, rule.calibration, rule.scoring)
         scores = aggregate(values, rule.scoring)
-        order = np.lexsort((documents.passage, documents.video, -scores))
-        order = order[np.isfinite(scores[order])]
         return Ranking(
-            query.query, rule.scoring, documents, cells, similarity, rule.calibration, scores, order,
-            paths,
+            query.query, rule.scoring, documents, cells, similarity, rule.calibration, scores,
+            _order(documents, scores), paths,
         )  # fmt: skip
 
     def rank_of(
@@ -180,10 +181,30 @@ class Ranker:
         return 1 + sum(int(np.count_nonzero(scores > own)) for scores in every)
 
 
-def _best(scores: Sequence[Floats], n: int) -> list[NDArray[np.bool_]]:
-    """For each segment which of its candidates are among the best ``n`` of all."""
-    together = np.concatenate([np.empty(0, np.float32), *scores])
-    stays = np.zeros(len(together), bool)
-    stays[np.argsort(-together, kind="stable")[:n]] = True
-    ends = np.cumsum([len(s) for s in scores])
-    return [stays[end - len(s) : end] for s, end in zip(scores, ends.tolist(), strict=True)]
+def joined(a: Ranking, b: Ranking) -> Ranking:
+    """The documents of two rankings of one query, which share none."""
+    cells = ExactCells(
+        np.concatenate([a.cells.modality, b.cells.modality]),
+        np.concatenate([a.cells.row, b.cells.row]),
+        (*a.cells.vectors, *b.cells.vectors),
+        np.concatenate([a.cells.maxima, b.cells.maxima]),
+    )
+    documents = in_runs(
+        np.concatenate([a.documents.cell, b.documents.cell + len(a.cells.row)]),
+        np.concatenate([a.documents.document, b.documents.document + len(a.documents)]),
+        cells.modality,
+        np.concatenate([a.documents.video, b.documents.video]),
+        np.concatenate([a.documents.passage, b.documents.passage]),
+    )
+    scores = np.concatenate([a.scores, b.scores])
+    similarity = np.concatenate([a.similarity, b.similarity])
+    order = _order(documents, scores)
+    return replace(
+        a, documents=documents, cells=cells, similarity=similarity, scores=scores, order=order
+    )
+
+
+def _order(documents: Documents, scores: Floats) -> NDArray[np.int64]:
+    """Best first, ties by video and passage; without documents that have no score."""
+    order = np.lexsort((documents.passage, documents.video, -scores))
+    return order[np.isfinite(scores[order])]

@@ -29,8 +29,6 @@ from mmretrieve.search.stages import Limits, Path
 from mmretrieve.storage.reader import Snapshot
 
 MAX_K = 10_000
-N_EXACT = 32
-"""Documents scored exactly for ten hits or fewer."""
 _KEPT_SELECTIONS = 8
 _LABELS = list(ConfidenceLabel)
 
@@ -150,9 +148,7 @@ class Searcher:
     ) -> Ranking:
         by_video = unit is GroupBy.VIDEO
         stages = self._ranker.stages(query, scoring, by_video)
-        return self._ranker.rank(
-            stages, selections, max(N_EXACT, k + 16 if by_video else 3 * k + 16)
-        )
+        return self._ranker.rank(stages, selections, k + 6 if by_video else 2 * k + 12)
 
     def _video_answers(
         self,

@@ -36,12 +36,23 @@ class Limits:
     lists_share: float = 0.1
     """Lists serve when at least this share of a segment takes part."""
     after_lists: int = 4096
-    after_centroids: int = 1024
+    after_centroids: int = 640
     videos_after_centroids: int = 96
     list_share: float = 0.01
     """Of all tokens, those in lists that are followed."""
-    coded_exact: int = 64
-    """Documents scored exactly, at least, where some come from two-bit residuals."""
+    passages: int = 128
+    videos: int = 48
+    """Candidates that may be scored exactly, at least."""
+    spare: int = 14
+    spare_uncoded: int = 4
+    """Documents scored exactly at once, beside as many as are wanted: where some candidates come from
+    two-bit residuals, and where none does."""
+    margin: float = 2.5
+    """Standard deviations of the error of codes by which the next candidate has to be behind."""
+
+    def pool(self, n: int, by_video: bool) -> int:
+        """Candidates of which the best ``n`` are sought."""
+        return max(self.videos if by_video else self.passages, 3 * n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +96,9 @@ class Stages:
         limits = self.limits
         left = limits.videos_after_centroids if self.rule.by_video else limits.after_centroids
         if path is Path.LISTS:
-            only = self._by_lists(segment, selection, max(limits.after_lists, 8 * n))
+            only = self._by_lists(segment, selection, max(limits.after_lists, 4 * n))
         if path in (Path.LISTS, Path.CENTROIDS):
-            only = self._by_centroids(segment, selection, only, max(left, 4 * n))
+            only = self._by_centroids(segment, selection, only, max(left, 2 * n))
         scores = self.scores(segment, selection, only)
         best = self.kernels.select(scores, n)
         return Candidates(best if only is None else only[best], scores[best], path)

@@ -25,8 +25,8 @@ class SampleSize:
     n_tokens: int
 
 
-PASSAGES = SampleSize(1024, 256, 1 << 16)
-VIDEOS = SampleSize(256, 8, 1 << 17)
+PASSAGES = SampleSize(1024, 128, 1 << 15)
+VIDEOS = SampleSize(256, 8, 1 << 16)
 
 
 @dataclass(frozen=True, slots=True)

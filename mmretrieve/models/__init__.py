@@ -1,0 +1,1 @@
+"""Models that encode all modalities of a video in one context. Needs the extra ``clamr``."""
