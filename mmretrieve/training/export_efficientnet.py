@@ -8,8 +8,8 @@ Needs ``torch``, ``onnx``, ``onnxruntime``, ``efficientnet-lite-pytorch`` and
 Input ``images`` (n, 3, 260, 260) float32, RGB, ``(x - 127) / 128``. Outputs ``grid`` (n, 1280, 9, 9)
 float32, the activated features of the last convolution before pooling (0 to 6), and ``logits``
 (n, 1000) float32 of the ImageNet classes, and what three earlier stages give, ``stage_88`` and
-``stage_120`` (n, channels, 17, 17) and ``stage_208`` (n, 208, 9, 9), float32. Storing the weights as float16 was tried: features then
-differ by up to 0.05.
+``stage_120`` (n, channels, 17, 17) and ``stage_208`` (n, 208, 9, 9), float32. Storing the weights as float16
+was tried: features then differ by up to 0.05.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Recipe:
 
     passes: int = 12
     views: int = 1
-    hidden: int = 256
+    hidden: int = 384
     hidden_dropout: float = 0.5
     soft: float = 0.3
     soft_temperature: float = 0.05
@@ -209,9 +209,10 @@ def caption_vectors(flickr: Flickr) -> Floats:
     """``(n, 128)``: what the captions of each picture say together, less the mean, of unit length."""
     captions = flickr.captions
     means = np.add.reduceat(captions.tokens, captions.starts[:-1], axis=0)
-    means = normalise(means / np.diff(captions.starts)[:, None].astype(np.float32))
-    means = normalise(means - means.mean(axis=0))
-    return normalise(np.add.reduceat(means, flickr.first[:-1], axis=0))
+    counts = np.diff(captions.starts)[:, None]
+    means = normalise((means / counts).astype(np.float32))
+    means = normalise((means - means.mean(axis=0)).astype(np.float32))
+    return normalise(np.add.reduceat(means, flickr.first[:-1], axis=0).astype(np.float32))
 
 
 def read_classifier() -> tuple[Floats, Floats]:
