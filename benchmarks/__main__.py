@@ -26,6 +26,14 @@ def _text(given: argparse.Namespace) -> int:
     return 0
 
 
+def _projections(given: argparse.Namespace) -> int:
+    from benchmarks import projections
+
+    only = [name for name in given.only.split(",") if name]
+    projections.run(_existing(given.data), given.cache, given.projection, only)
+    return 0
+
+
 def _quality(given: argparse.Namespace) -> int:
     from benchmarks import quality
 
@@ -97,6 +105,7 @@ def _search(given: argparse.Namespace) -> int:
 _COMMANDS = {
     "videos": _videos,
     "text": _text,
+    "projections": _projections,
     "quality": _quality,
     "latency": _latency,
     "search": _search,
@@ -120,6 +129,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(text)
     text.add_argument(
         "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"), help="keeps tokens"
+    )
+
+    projections = commands.add_parser(
+        "projections", help="a trained text projection on collections"
+    )
+    _add_data(projections)
+    projections.add_argument("projection", type=Path, help="written by training")
+    projections.add_argument(
+        "--only", default="", metavar="NAME,...", help="some of the collections"
+    )
+    projections.add_argument(
+        "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"), help="keeps states"
     )
 
     quality = commands.add_parser("quality", help="every way of ranking on every collection")

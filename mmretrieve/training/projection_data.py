@@ -47,15 +47,19 @@ def read_narrated(folder: Path, cache: Path, train_share: float) -> Narrated:
     judged = (folder / "qrels.tsv").read_text(encoding="utf-8").splitlines()[1:]
     right = {q: number[d] for q, d, grade in map(str.split, judged) if float(grade) >= 1}
     asked = [row for row in _lines(folder / "queries.jsonl") if row["_id"] in right]
-    order = np.random.default_rng(_SPLIT_SEED).permutation(len(rows))
-    n_train = int(len(rows) * train_share)
     return Narrated(
         kept(cache / "activitynet-queries.npz", lambda: _queries([row["text"] for row in asked])),
         _documents(rows, cache),
         np.array([right[row["_id"]] for row in asked], np.int64),
-        np.sort(order[:n_train]),
-        np.sort(order[n_train:]),
+        *split(len(rows), train_share),
     )
+
+
+def split(n: int, train_share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers of the videos for training and of those for testing, always the same ones."""
+    order = np.random.default_rng(_SPLIT_SEED).permutation(n)
+    n_train = int(n * train_share)
+    return np.sort(order[:n_train]), np.sort(order[n_train:])
 
 
 def read_captions(folder: Path, cache: Path) -> Captions:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("torch", reason="needs PyTorch")
 
@@ -22,7 +25,7 @@ N_VIDEOS = 40
 DIM = 8
 
 
-def states(rows: list[Floats]) -> States:
+def states(rows: Sequence[NDArray[Any]]) -> States:
     starts = np.cumsum([0, *map(len, rows)]).astype(np.int64)
     return States(np.concatenate(rows).astype(np.float16), starts)
 
@@ -60,7 +63,8 @@ def found_first(narrated: Narrated, projection: Floats) -> float:
         scores = []
         for video in narrated.test:
             both = [narrated.documents[m].of(video) for m in (Modality.OCR, Modality.SPEECH)]
-            scores.append((words @ states(both).projected(projection).T).max(axis=1).mean())
+            tokens = states(both).projected(projection)
+            scores.append(float((words @ tokens.T).max(axis=1).mean()))
         right += int(narrated.test[int(np.argmax(scores))] == query)
     return right / len(narrated.test)
 
