@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.result import ROOT
 
@@ -131,17 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"), help="keeps tokens"
     )
 
-    projections = commands.add_parser(
-        "projections", help="a trained text projection on collections"
-    )
-    _add_data(projections)
-    projections.add_argument("projection", type=Path, help="written by training")
-    projections.add_argument(
-        "--only", default="", metavar="NAME,...", help="some of the collections"
-    )
-    projections.add_argument(
-        "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"), help="keeps states"
-    )
+    _add_projections(commands)
 
     quality = commands.add_parser("quality", help="every way of ranking on every collection")
     _add_data(quality)
@@ -182,6 +173,20 @@ def _parser() -> argparse.ArgumentParser:
     crash.add_argument("--times", type=int, default=10, metavar="N")
     crash.add_argument("--seed", type=int, default=0)
     return parser
+
+
+def _add_projections(commands: Any) -> None:
+    projections = commands.add_parser(
+        "projections", help="a trained text projection on collections"
+    )
+    _add_data(projections)
+    projections.add_argument("projection", type=Path, help="written by training")
+    projections.add_argument(
+        "--only", default="", metavar="NAME,...", help="some of the collections"
+    )
+    projections.add_argument(
+        "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"), help="keeps states"
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
