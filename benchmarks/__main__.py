@@ -43,6 +43,20 @@ def _quality(given: argparse.Namespace) -> int:
     return 0
 
 
+def _abstention(given: argparse.Namespace) -> int:
+    from benchmarks import abstention
+
+    abstention.run(_existing(given.data), given.cache, fit=given.fit)
+    return 0
+
+
+def _gate(given: argparse.Namespace) -> int:
+    from benchmarks import gate
+
+    gate.run(_existing(given.data), given.cache)
+    return 0
+
+
 def _latency(given: argparse.Namespace) -> int:
     from benchmarks import latency
 
@@ -74,6 +88,45 @@ def _crash(given: argparse.Namespace) -> int:
     from benchmarks import crash
 
     return crash.run(given.folder, given.times, given.seed)
+
+
+def _balance(given: argparse.Namespace) -> int:
+    from benchmarks import balance
+
+    only = [name for name in given.only.split(";") if name]
+    balance.run(_existing(given.data), given.cache, only, given.seeds)
+    return 0
+
+
+def _fuzz(given: argparse.Namespace) -> int:
+    from benchmarks import fuzz
+
+    wanted = fuzz.Wanted(given.inputs, given.containers, given.seconds, given.seed, given.keep)
+    return fuzz.run(wanted, given.only, given.at)
+
+
+def _load(given: argparse.Namespace) -> int:
+    from benchmarks import load
+
+    return load.run(given.videos, given.folder, given.seconds)
+
+
+def _updates(given: argparse.Namespace) -> int:
+    from benchmarks import updates
+
+    return updates.run(given.updates, given.videos, given.documents, given.seconds)
+
+
+def _faults(given: argparse.Namespace) -> int:
+    from benchmarks.faults import run
+
+    return run.run(given.kills, given.faults, given.clip_kills, given.seed)
+
+
+def _concurrency(given: argparse.Namespace) -> int:
+    from benchmarks import concurrency
+
+    return concurrency.run(given.minutes, given.seed)
 
 
 def _videos(given: argparse.Namespace) -> int:
@@ -108,12 +161,20 @@ _COMMANDS = {
     "text": _text,
     "projections": _projections,
     "quality": _quality,
+    "abstention": _abstention,
+    "gate": _gate,
     "latency": _latency,
     "search": _search,
     "soak": _soak,
     "growth": _growth,
     "kernels": _kernels,
     "crash": _crash,
+    "balance": _balance,
+    "fuzz": _fuzz,
+    "load": _load,
+    "updates": _updates,
+    "faults": _faults,
+    "concurrency": _concurrency,
 }
 
 
@@ -147,9 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     latency.add_argument("--repeats", type=int, default=10, metavar="N", help="of cold processes")
     latency.add_argument("--profile", action="store_true", help="of searches in the largest index")
 
-    soak = commands.add_parser("soak", help="a writer and readers at work, every answer checked")
-    soak.add_argument("--operations", type=int, default=10_000, metavar="N")
-    soak.add_argument("--seed", type=int, default=0)
+    _add_weighting(commands)
     search = commands.add_parser("search", help="the search structure, its bars and its peers")
     _add_data(search)
     search.add_argument(
@@ -168,11 +227,86 @@ def _parser() -> argparse.ArgumentParser:
     growth.add_argument("--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"))
     commands.add_parser("kernels", help="speed of the compiled kernels against NumPy")
 
+    _add_balance(commands)
+    _add_reliability(commands)
+    _add_life(commands)
+    _add_fuzz(commands)
+    return parser
+
+
+def _add_reliability(commands: Any) -> None:
+    soak = commands.add_parser("soak", help="a writer and readers at work, every answer checked")
+    soak.add_argument("--operations", type=int, default=10_000, metavar="N")
+    soak.add_argument("--seed", type=int, default=0)
     crash = commands.add_parser("crash", help="kill -9 while indexing, then compare")
     crash.add_argument("folder", type=Path, nargs="?", help="videos; default: the demo clips")
     crash.add_argument("--times", type=int, default=10, metavar="N")
     crash.add_argument("--seed", type=int, default=0)
-    return parser
+
+    faults = commands.add_parser("faults", help="kills, full disks and errors at every stage")
+    faults.add_argument("--kills", type=int, default=200, metavar="N", help="of small indexes")
+    faults.add_argument("--faults", type=int, default=100, metavar="N", help="of other kinds")
+    faults.add_argument("--clip-kills", type=int, default=12, metavar="N", help="of video runs")
+    faults.add_argument("--seed", type=int, default=0)
+    concurrency = commands.add_parser(
+        "concurrency", help="a writer and four readers, every answer checked"
+    )
+    concurrency.add_argument("--minutes", type=float, default=10, metavar="N")
+    concurrency.add_argument("--seed", type=int, default=0)
+
+
+def _add_balance(commands: Any) -> None:
+    balance = commands.add_parser("balance", help="losses and balance options of training")
+    _add_data(balance)
+    balance.add_argument(
+        "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"), help="keeps tokens"
+    )
+    balance.add_argument("--only", default="", metavar="NAME;...", help="some of the arms")
+    balance.add_argument("--seeds", type=int, default=2, metavar="N")
+
+
+def _add_life(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Years of use: many videos, many updates."""
+    load = commands.add_parser("load", help="thousands of small videos: memory, re-scan, search")
+    load.add_argument("--videos", type=int, default=10_000, metavar="N")
+    load.add_argument("--folder", type=Path, metavar="DIR", help="keeps the library and its index")
+    load.add_argument(
+        "--seconds", type=float, default=86_400, help="indexing is interrupted after so long"
+    )
+    updates = commands.add_parser("updates", help="single updates, and the room that they take")
+    updates.add_argument("--updates", type=int, default=1_000, metavar="N")
+    updates.add_argument("--videos", type=int, default=200, metavar="N")
+    updates.add_argument("--documents", type=int, default=200, metavar="N")
+    updates.add_argument("--seconds", type=float, default=86_400, help="stopped after so long")
+
+
+def _add_fuzz(commands: Any) -> None:
+    fuzz = commands.add_parser("fuzz", help="damaged and hostile inputs, thousands of them")
+    fuzz.add_argument("--inputs", type=int, default=60_000, metavar="N")
+    fuzz.add_argument("--containers", type=int, default=3_000, metavar="N", help="of the inputs")
+    fuzz.add_argument("--seconds", type=float, default=1e9, metavar="S", help="stop after so long")
+    fuzz.add_argument("--seed", type=int, default=0)
+    fuzz.add_argument("--only", default="", metavar="NAME", help="targets named like this")
+    fuzz.add_argument(
+        "--at", type=int, metavar="NUMBER", help="that input alone, untouched by faults"
+    )
+    fuzz.add_argument("--keep", type=Path, metavar="DIR", help="write inputs with faults here")
+
+
+def _add_weighting(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    abstention = commands.add_parser(
+        "abstention", help="how often a query without an answer is told so, and one with an answer"
+    )
+    _add_data(abstention)
+    abstention.add_argument(
+        "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"),
+        help="keeps the indexes, as `quality` does",
+    )  # fmt: skip
+    abstention.add_argument("--fit", action="store_true", help="print new weights of the signs")
+
+    gate = commands.add_parser("gate", help="calibration and gate, each alone and together")
+    _add_data(gate)
+    gate.add_argument("--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"))
 
 
 def _add_projections(commands: Any) -> None:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.contents import Content, compare, content, tokens_of
 from benchmarks.program import QUICK, command, copies, environment
 from benchmarks.program import run as run_process
 from benchmarks.result import Result
 from mmretrieve import Engine
-from mmretrieve.datatypes import MODALITIES
 from mmretrieve.demo import QUERIES
 from mmretrieve.errors import IndexNotFoundError
 from mmretrieve.storage.folder import read_manifest
@@ -28,17 +26,7 @@ CLIPS = ("clip_0007.mp4", "screen_0931.mp4", "lecture_05.mp4", "GX010115.mp4")
 WRITING_S = 0.15
 """Every other kill comes within this time after the tables were touched, where it hurts most."""
 _POLL_S = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What an index holds. ``tokens``: video id -> hash of its token vectors, cell by cell;
-    ``answers``: query -> file name, times and score of each hit; ``leftovers``: extractions that no
-    video names."""
-
-    tokens: Mapping[str, str]
-    answers: Mapping[str, tuple[tuple[object, ...], ...]]
-    leftovers: int
+ASKED = tuple(asked.text for asked in QUERIES)
 
 
 def run(folder: Path | None, times: int, seed: int) -> int:
@@ -50,7 +38,7 @@ def run(folder: Path | None, times: int, seed: int) -> int:
         folder = folder or copies(temporary / "clips", N_COPIES, CLIPS)
         whole, broken = temporary / "undisturbed", temporary / "killed"
         took_s = run_process(command("index", folder, "--index", whole, *flags))
-        expected = content(whole)
+        expected = content(whole, ASKED)
         arguments = command("index", folder, "--index", broken, *flags)
         rows, wrong = [], 0
         for number in range(1, times + 1):
@@ -58,7 +46,7 @@ def run(folder: Path | None, times: int, seed: int) -> int:
             rows.append(row)
             wrong += not intact
         run_process(arguments)
-        found = content(broken)
+        found = content(broken, ASKED)
     columns = ("kill", "aimed at", "after s", "ended by", "videos seen", "leftovers", "readable")
     title = f"{times} kills, seed {seed}; undisturbed run: {took_s:.1f} s"
     result.add(title, columns, rows)
@@ -68,28 +56,6 @@ def run(folder: Path | None, times: int, seed: int) -> int:
     )
     result.save()
     return int(wrong > 0 or any(n for _, n in differences))
-
-
-def content(folder: Path) -> Content:
-    """Read everything of an index that a user could notice."""
-    snapshot = Snapshot(folder, read_manifest(folder))
-    with Engine.open(folder) as engine:
-        answers = {asked.text: _answers(engine, asked.text) for asked in QUERIES}
-    return Content(_tokens(snapshot), answers, len(snapshot.unmarked_revisions()))
-
-
-def compare(expected: Content, found: Content) -> list[tuple[str, int]]:
-    """(what, in how many cases it differs)."""
-    common = expected.tokens.keys() & found.tokens.keys()
-    changed = sum(expected.tokens[i] != found.tokens[i] for i in common)
-    answers = sum(expected.answers[q] != found.answers[q] for q in expected.answers)
-    return [
-        (f"videos missing, of {len(expected.tokens)}", len(expected.tokens.keys() - common)),
-        ("videos that should not be there", len(found.tokens.keys() - common)),
-        ("videos with other tokens", changed),
-        (f"queries with other answers, of {len(expected.answers)}", answers),
-        ("extractions left over", found.leftovers),
-    ]
 
 
 def _round(
@@ -131,7 +97,7 @@ def _look(index: Path, expected: Content) -> tuple[int, int, bool]:
     if not _exists(index):
         return 0, 0, True
     snapshot = Snapshot(index, read_manifest(index))
-    tokens = _tokens(snapshot)
+    tokens = tokens_of(snapshot)
     right = all(expected.tokens.get(name) == found for name, found in tokens.items())
     if tokens:
         with Engine.open(index) as engine:
@@ -168,27 +134,3 @@ def _await_write(process: subprocess.Popen[bytes], index: Path) -> None:
 
 def _state(table: Path) -> int:
     return sum(1 for _ in table.rglob("*.lance")) if table.exists() else 0
-
-
-def _tokens(snapshot: Snapshot) -> dict[str, str]:
-    stored = snapshot.library
-    cells, vectors = stored.cells, stored.vectors
-    hashes = {v.video_id: hashlib.sha256() for v in snapshot.videos}
-    for i in range(len(cells)):
-        video = snapshot.videos[int(cells.video[i])]
-        times = (float(cells.start_s[i]), float(cells.end_s[i]))
-        cell = f"{MODALITIES[int(cells.modality[i])]} {int(cells.passage[i])} {times}"
-        hashes[video.video_id].update(cell.encode())
-        hashes[video.video_id].update(vectors[cells.offsets[i] : cells.offsets[i + 1]].tobytes())
-    return {name: found.hexdigest() for name, found in hashes.items()}
-
-
-def _answers(engine: Engine, text: str) -> tuple[tuple[object, ...], ...]:
-    hits = engine.search(text).hits
-    return tuple(
-        (
-            Path(h.video.path).name, h.moment.start_s, h.moment.end_s, h.score,
-            h.confidence.label.value,
-        )
-        for h in hits
-    )  # fmt: skip

@@ -10,7 +10,19 @@ import typer
 from typer.core import TyperGroup
 
 from mmretrieve import __version__
-from mmretrieve.cli import codes, console, demo, doctor, explain, index, manage, query
+from mmretrieve.cli import (
+    codes,
+    console,
+    demo,
+    doctor,
+    duplicates,
+    explain,
+    health,
+    index,
+    manage,
+    query,
+    watch,
+)
 from mmretrieve.cli.console import emit, say
 from mmretrieve.cli.eval import evaluate
 from mmretrieve.cli.exits import ExitCode, report
@@ -123,6 +135,7 @@ def start(
 
 
 app.command("index")(index.index)
+app.command("watch")(watch.watch)
 app.command("query")(query.query)
 app.command("info")(manage.info)
 app.command("ls")(manage.ls)
@@ -131,6 +144,10 @@ app.command("eval")(evaluate)
 app.command("train")(train)
 app.command("synthesize-queries")(synthesize_queries)
 app.command("remove")(manage.remove)
+app.command("duplicates")(duplicates.duplicates)
 app.command("codes")(codes.codes)
+app.command("verify")(health.verify)
+app.command("repair")(health.repair)
+app.command("backup")(health.backup)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

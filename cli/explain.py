@@ -10,9 +10,11 @@ import typer
 from mmretrieve.cli.console import emit, out
 from mmretrieve.cli.options import (
     AggregateOption,
+    GateOption,
     IndexOption,
     ReportFormat,
     ReportFormatOption,
+    Switch,
     VerboseOption,
     WeightOption,
     query_text,
@@ -36,6 +38,7 @@ def explain(
         ),
     ],
     weight: WeightOption = None,
+    gate: GateOption = Switch.OFF,
     aggregate: AggregateOption = Aggregation.TOKEN_MAX,
     index: IndexOption = None,
     chosen: ReportFormatOption = ReportFormat.AUTO,
@@ -44,7 +47,7 @@ def explain(
     """Show how well one video answers QUERY, word by word, whatever its rank."""
     wanted = query_text([text])
     name, at_s = split_time(video)
-    weighting = scoring(aggregate, weight)
+    weighting = scoring(aggregate, weight, gate)
     from mmretrieve.engine import Engine
 
     with Engine.open(index) as engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from mmretrieve.cli.options import (
 )
 from mmretrieve.cli.progress import shown_progress
 from mmretrieve.cli.records import report_record, to_json
-from mmretrieve.cli.text import plural, shown_path
+from mmretrieve.cli.text import clean, plural, shown_path
 from mmretrieve.cli.times import took
 from mmretrieve.errors import UsageError
 from mmretrieve.reports import FileResult, IndexReport, Outcome
@@ -46,6 +47,7 @@ class _Given:
     language: str | None = None
     ocr: str | None = None
     jobs: int | None = None
+    log_file: str | None = None
 
 
 PathsArgument = Annotated[
@@ -104,7 +106,15 @@ RetryOption = Annotated[
     bool, typer.Option("--retry-failed", help="Try files again that failed before.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Index unchanged files again, too.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what would be done, and why.")
+]
+LogFileOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|off", help="Where the log goes from now on; else log.jsonl in the index."
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Tell about failures only.")]
 
 
@@ -126,6 +136,7 @@ def index(
     force: ForceOption = False,
     dry_run: DryRunOption = False,
     quiet: QuietOption = False,
+    log_file: LogFileOption = None,
     chosen: ReportFormatOption = ReportFormat.AUTO,
     verbose: VerboseOption = False,
 ) -> None:
@@ -135,7 +146,8 @@ def index(
     """
     _check_paths(paths)
     given = paths if layout is None else _documents(paths, layout)
-    wanted = _settings(index, settings, _Given(preset, weights, model, asr, language, ocr, jobs))
+    given_flags = _Given(preset, weights, model, asr, language, ocr, jobs, log_file)
+    wanted = _settings(index, settings, given_flags)
     from mmretrieve.engine import Engine
 
     with (
@@ -170,11 +182,15 @@ def _documents(paths: Sequence[Path], layout: str) -> list[Path | Document]:
 
 @contextmanager
 def _keeping_what_is_done() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a run after what is ready was committed."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
         say(f"interrupted; {_KEPT}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def exit_code(report: IndexReport) -> ExitCode:
@@ -215,9 +231,15 @@ def tell(
 
 
 def _tell_plan(report: IndexReport) -> None:
-    todo = [result for result in report.results if result.outcome is Outcome.INDEXED]
+    words = {
+        Outcome.INDEXED: "would index",
+        Outcome.MOVED: "has moved:",
+        Outcome.DUPLICATE: "is a copy:",
+    }
+    todo = [result for result in report.results if result.outcome in words]
     for result in todo[:_SHOWN_DRY]:
-        say(f"would index {shown_path(result.path)}")
+        why = f"  ({clean(result.reason)})" if result.reason else ""
+        say(f"{words[result.outcome]} {shown_path(result.path)}{why}")
     if len(todo) > _SHOWN_DRY:
         say(f"and {len(todo) - _SHOWN_DRY:,} more")
 
@@ -269,9 +291,15 @@ def _settings(folder: Path | None, file: Path | None, given: _Given) -> Settings
             model=_lasting(given.model) or base.encoder.model,
         ),
         jobs=given.jobs or base.jobs,
+        log_file=base.log_file if given.log_file is None else _log_file(given.log_file),
         speech=replace(speech, language=given.language or speech.language),
         ocr=base.ocr if given.ocr is None else replace(base.ocr, enabled=given.ocr == "on"),
     )
+
+
+def _log_file(given: str) -> str:
+    """``off``, or a path that holds wherever the next command is run."""
+    return given if given in ("", "off") else str(Path(given).absolute())
 
 
 def _lasting(source: str | None) -> str | None:

@@ -89,6 +89,19 @@ WeightOption = Annotated[
         "--weight", metavar="MODALITY=NUMBER", help="Count a modality more or less; repeatable."
     ),
 ]
+
+
+class Switch(StrEnum):
+    """On or off."""
+
+    ON = "on"
+    OFF = "off"
+
+
+GateOption = Annotated[
+    Switch,
+    typer.Option("--gate", help="Let a learned gate weigh modalities by the words of the query."),
+]
 AggregateOption = Annotated[
     Aggregation, typer.Option("--aggregate", help="How the modalities become one score.")
 ]
@@ -138,12 +151,14 @@ def parse_weights(texts: Sequence[str]) -> dict[Modality, float]:
     return weights
 
 
-def scoring(aggregate: Aggregation, weights: Sequence[str] | None) -> Scoring:
+def scoring(
+    aggregate: Aggregation, weights: Sequence[str] | None, gate: Switch = Switch.OFF
+) -> Scoring:
     """The scoring that the flags ask for."""
     parsed = parse_weights(weights or ())
     from mmretrieve.scoring.aggregation import Scoring
 
-    return Scoring(aggregation=aggregate, weights=parsed)
+    return Scoring(aggregation=aggregate, weights=parsed, gate=gate is Switch.ON)
 
 
 def query_text(words: Sequence[str]) -> str:

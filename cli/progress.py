@@ -29,7 +29,12 @@ def shown_progress(*, quiet: bool, verbose: bool) -> Iterator[OnProgress]:
         with _bar(verbose=verbose) as on_progress:
             yield on_progress
     else:
-        yield lambda progress: _print_plain(progress, verbose=verbose)
+        yield plain_progress(verbose=verbose)
+
+
+def plain_progress(*, verbose: bool) -> OnProgress:
+    """One plain line a file."""
+    return lambda progress: _print_plain(progress, verbose=verbose)
 
 
 def file_lines(result: FileResult, *, verbose: bool) -> Iterator[str]:

@@ -11,7 +11,9 @@ from mmretrieve.cli.exits import ExitCode
 from mmretrieve.cli.options import (
     Format,
     FormatOption,
+    GateOption,
     IndexOption,
+    Switch,
     VerboseOption,
     WeightOption,
     parse_modalities,
@@ -79,6 +81,7 @@ def query(
     k: CountOption = 10,
     modalities: ModalitiesOption = None,
     weight: WeightOption = None,
+    gate: GateOption = Switch.OFF,
     where: WhereOption = None,
     video: VideoOption = None,
     from_time: FromOption = None,
@@ -96,7 +99,7 @@ def query(
     """Find the moments of videos that answer TEXT, and say why they do."""
     wanted = query_text(text)
     selection = _filter(modalities, where or [], video, (from_time, to_time), phrase)
-    weighting = _weighting(aggregate, weight)
+    weighting = _weighting(aggregate, weight, gate)
     from mmretrieve.engine import Engine
 
     with Engine.open(index) as engine:
@@ -132,13 +135,13 @@ def write(result: SearchResult, index: str, chosen: Format, *, explain: bool) ->
         say(f"note: {note}")
 
 
-def _weighting(way: Way, weights: list[str] | None) -> Scoring | None:
+def _weighting(way: Way, weights: list[str] | None, gate: Switch) -> Scoring | None:
     """The scoring of an aggregation; None for the other ways, which weigh nothing."""
     if way.value in list(Aggregation):
-        return scoring(Aggregation(way.value), weights)
-    if weights:
+        return scoring(Aggregation(way.value), weights, gate)
+    if weights or gate is Switch.ON:
         raise UsageError(
-            f"--weight goes with --aggregate {', '.join(Aggregation)}; {way} weighs nothing"
+            f"--weight and --gate on go with --aggregate {', '.join(Aggregation)}; {way} weighs nothing"
         )
     return None
 

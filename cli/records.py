@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from mmretrieve.cli.console import stdout_is_utf8
@@ -95,6 +96,7 @@ def info_record(info: IndexInfo, n_missing: int) -> Record:
         "encoders": dict(info.encoders),
         "failures": [{"path": f.path, "error": f.error} for f in info.failures],
         "search_path": info.search_path,
+        "health": None if info.health is None else asdict(info.health),
     }
 
 
@@ -152,6 +154,7 @@ def _result_record(result: FileResult) -> Record:
         "duration_s": number(result.duration_s),
         "took_s": number(result.took_s),
         "error": result.error,
+        "reason": result.reason,
         "warnings": list(result.warnings),
         "n_tokens": {modality.value: count for modality, count in result.n_tokens.items()},
         "stage_s": numbers(result.stage_s),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -11,7 +11,7 @@ from mmretrieve.cli.console import out
 from mmretrieve.cli.text import clean, plural, shown_path, size
 from mmretrieve.cli.times import clock, took
 from mmretrieve.datatypes import MODALITIES
-from mmretrieve.reports import Failure, IndexInfo, VideoInfo
+from mmretrieve.reports import Failure, Health, IndexInfo, VideoInfo
 
 _SHOWN = 20
 
@@ -74,6 +74,43 @@ def _facts(info: IndexInfo) -> Iterable[tuple[str, str]]:
     yield "search", info.search_path
     for name, digest in info.encoders.items():
         yield "encoder", f"{clean(name)} {digest[:12]}"
+    if info.health is not None:
+        yield from _health(info.health)
+
+
+def _health(health: Health) -> Iterable[tuple[str, str]]:
+    """The state of the index and what was done to it last."""
+    if health.writer is not None:
+        yield "writing", clean(health.writer)
+    if health.unsettled:
+        yield "unsettled", "a run was killed; the next one tidies up"
+    yield (
+        "upkeep",
+        f"{plural(health.n_versions, 'version')} and {plural(health.n_pieces, 'piece')} of tables, "
+        f"{health.n_unsealed:,} videos without codes, {health.n_waiting:,} old folders of codes",
+    )
+    for name, event in (
+        ("last run", health.last_run),
+        ("last verify", health.last_verify),
+        ("last repair", health.last_repair),
+    ):
+        if event is not None:
+            yield name, clean(_event(event))
+    for told in health.notes:
+        yield "note", clean(told)
+
+
+def _event(event: Mapping[str, object]) -> str:
+    """A record of the log in a line."""
+    told = [str(event.get("at", ""))[:19].replace("T", " ") + " UTC"]
+    if event["event"] == "run failed":
+        told.append(f"failed: {event.get('error')}")
+    counts = event.get("counts")
+    if isinstance(counts, dict):
+        told += [f"{count} {name}" for name, count in counts.items()]
+    if "clean" in event:
+        told.append("all promises held" if event["clean"] else "something was wrong")
+    return ", ".join(told)
 
 
 def _attention(failures: Sequence[Failure], missing: Sequence[VideoInfo]) -> Iterable[Text]:

@@ -12,6 +12,10 @@ from mmretrieve.datatypes import Segment
 
 MAX_LINE_CHARS = 2_000
 MAX_SEGMENT_S = 10.0
+MAX_CHARS_A_MINUTE = 20_000
+"""Ten times what the fastest speaker says."""
+MAX_CHARS = 1_500_000
+"""More than a day of speech."""
 
 _ROLLING_GAP_S = 0.3
 _READING_S_PER_CHAR = 0.07
@@ -159,6 +163,23 @@ def split_long(cues: Iterable[Cue], max_s: float = MAX_SEGMENT_S) -> Iterator[Se
             yield from (s for s in split_words(cue.words, max_s) if s.text)
         else:
             yield Segment(cue.text[: MAX_LINE_CHARS * 4], cue.start_s, cue.end_s)
+
+
+def bounded(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """The segments up to :data:`MAX_CHARS_A_MINUTE` and :data:`MAX_CHARS`: no one reads faster, and
+    every character costs the engine memory and time."""
+    total = minute_chars = 0
+    minute = -1
+    for segment in segments:
+        now = int((segment.start_s or 0.0) // 60)
+        minute, minute_chars = now, minute_chars if now == minute else 0
+        minute_chars += len(segment.text) + 1
+        if minute_chars > MAX_CHARS_A_MINUTE:
+            continue
+        total += len(segment.text) + 1
+        if total > MAX_CHARS:
+            return
+        yield segment
 
 
 def split_words(words: Sequence[Word], max_s: float = MAX_SEGMENT_S) -> Iterator[Segment]:

@@ -1,10 +1,12 @@
 """Opening media files, choosing streams, and decoding past damage: what pictures and sound share.
 
-Nothing but the given local file is opened.
+Nothing but the given local file is opened: only containers that hold their own media are read, so
+that no play list, whatever its file is called, can bring in other files or the network.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import av
 from av.stream import Disposition
 
 from mmretrieve.errors import MediaError
+from mmretrieve.regular import open_regular
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -28,8 +31,16 @@ if TYPE_CHECKING:
 MAX_SIDE_PX = 16_384
 MAX_PIXELS = 1 << 27
 
-_NOT_VIDEO = frozenset({"tty", "bin", "adf", "idf", "xbin"})
-"""FFmpeg demuxers that play any text as terminal art."""
+MAX_DURATION_S = 30 * 86_400
+"""A file that claims more does not know how long it is; nothing after it is read."""
+
+DEMUXERS = (
+    "aac,ac3,aiff,amr,ape,apng,asf,au,av1,avi,avs2,avs3,caf,dirac,dnxhd,dts,dv,eac3,f4v,flac,flv,gif,"
+    "gxf,h261,h263,h264,hevc,ivf,lmlm4,m4v,matroska,mjpeg,mov,mp3,mpc,mpc8,mpeg,mpegts,mpegvideo,mxf,"
+    "nut,obu,ogg,rm,tak,truehd,tta,vc1,vvc,w64,wav,webm,wtv,wv,xwma,yuv4mpegpipe"
+)
+"""FFmpeg's readers of containers whose media lies in the file itself. Left out are play lists (hls,
+dash, concat, imf), devices, scripts, text, and still pictures."""
 _EXACT_START_S = Fraction(1, 500)
 
 
@@ -41,23 +52,28 @@ def open_media(path: Path) -> Iterator[InputContainer]:
         MediaError: missing, unreadable, empty, or no media file.
     """
     try:
-        if path.stat().st_size == 0:
-            raise MediaError(f"{path.name}: the file is empty (0 bytes); copy or download it again")
-        with path.open("rb"):
-            pass
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise MediaError(
+                    f"{path.name}: the file is empty (0 bytes); copy or download it again"
+                )
         container = av.open(
-            path.absolute(),
+            # The prefix keeps FFmpeg from taking a name with a colon for an address.
+            f"file:{path.absolute()}",
             "r",
-            options={"protocol_whitelist": "file"},
+            options={"protocol_whitelist": "file", "format_whitelist": DEMUXERS},
             metadata_errors="replace",
         )
     except IsADirectoryError as error:
         raise MediaError(f"{path.name}: is a folder, expected a media file") from error
+    except av.error.ArgumentError as error:
+        raise MediaError(
+            f"{path.name}: cannot be opened as media: no container that is read here; expected mp4, "
+            "mkv, webm, avi, mpeg or the like"
+        ) from error
     except (av.FFmpegError, OSError, ValueError) as error:
         raise MediaError(f"{path.name}: cannot be opened as media: {reason_of(error)}") from error
     with container:
-        if container.format.name in _NOT_VIDEO:
-            raise MediaError(f"{path.name}: holds text, expected a media file")
         yield container
 
 
@@ -127,7 +143,13 @@ class Damage:
     reason: str = ""
 
     def add(self, error: Exception) -> None:
-        """Note one damaged part."""
+        """Note one damaged part.
+
+        Raises:
+            MemoryError: it is no damage: memory ran out.
+        """
+        if isinstance(error, MemoryError):
+            raise error
         self.errors += 1
         self.reason = self.reason or reason_of(error)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mmretrieve.errors import UsageError
 from mmretrieve.indexers.warn import Warn, ignore
+from mmretrieve.regular import open_regular
 
 _VIDEO = """
 .3g2 .3gp .asf .avi .divx .dv .f4v .flv .m1v .m2t .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg .mpg
@@ -151,7 +152,7 @@ def is_media(path: Path) -> bool:
 def _is_mpeg_ts(path: Path) -> bool:
     """Tell a transport stream from a TypeScript source file."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(1024)
     except OSError:
         return False

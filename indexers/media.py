@@ -22,6 +22,7 @@ import numpy as np
 from mmretrieve.datatypes import Probe
 from mmretrieve.errors import MediaError
 from mmretrieve.indexers.containers import (
+    MAX_DURATION_S,
     MAX_PIXELS,
     Damage,
     best_audio,
@@ -59,6 +60,7 @@ __all__ = [
 ANALYSIS_SIDE_PX = 160
 """Longer side of the small pictures that cuts and keyframes are found on."""
 
+_MAX_TAGS, _MAX_TAG_NAME_CHARS, _MAX_TAG_CHARS = 500, 200, 100_000
 _DECODE_THREADS = 2
 _SEEK_MARGIN_S = Fraction(2)
 _TICK_S = Fraction(1, 1000)
@@ -132,23 +134,25 @@ def probe(path: Path) -> Probe:
 
 
 def _tags(container: InputContainer, *streams: VideoStream | AudioStream | None) -> dict[str, str]:
-    """Tags by lower-case name; those of the container win over those of streams."""
+    """Tags by lower-case name; those of the container win over those of streams. Bounded: a file may
+    consist of nothing else."""
     tags: dict[str, str] = {}
     for source in (container, *streams):
         for name, value in (source.metadata if source is not None else {}).items():
-            tags.setdefault(name.lower(), value)
+            if len(tags) < _MAX_TAGS and len(name) <= _MAX_TAG_NAME_CHARS:
+                tags.setdefault(name.lower(), value[:_MAX_TAG_CHARS])
     return tags
 
 
 def _duration_s(container: InputContainer) -> float:
-    if container.duration and container.duration > 0:
-        return float(Fraction(container.duration, av.time_base))
     known = [
         float(stream.duration * stream.time_base)
         for stream in (*container.streams.video, *container.streams.audio)
         if stream.duration and stream.time_base
     ]
-    return max(known, default=0.0)
+    if container.duration and container.duration > 0:
+        known = [float(Fraction(container.duration, av.time_base))]
+    return max((d for d in known if 0 < d <= MAX_DURATION_S), default=0.0)
 
 
 def _probe_turns(container: InputContainer, video: VideoStream) -> int:
@@ -189,6 +193,8 @@ def _timed(
             time = last + step if last is not None else Fraction(0)
         if last is not None and time <= last:
             continue
+        if time > MAX_DURATION_S:
+            return
         last = time
         yield time, frame
 

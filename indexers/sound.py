@@ -12,6 +12,7 @@ import numpy as np
 
 from mmretrieve.errors import MediaError
 from mmretrieve.indexers.containers import (
+    MAX_DURATION_S,
     Damage,
     best_audio,
     decode,
@@ -80,6 +81,8 @@ def _resampled(
         shape = now
         if frame.pts is not None and frame.time_base is not None:
             next_time = float(frame.pts * frame.time_base - origin)
+        if next_time > MAX_DURATION_S:
+            return
         frame.pts = None
         for piece in resampler.resample(frame):
             samples = cast("NDArray[np.float32]", piece.to_ndarray()).reshape(-1)

@@ -70,12 +70,22 @@ class SpeechReader:
             UsageError: the model does not know the language asked for.
             MediaError: the video cannot be opened.
         """
+        track = self.beside(probe, sidecars, warn)
+        return track if track is not None else self.hear(path, probe, warn)
+
+    def beside(self, probe: Probe, sidecars: Sidecars, warn: Warn) -> SpeechTrack | None:
+        """What files beside a video say; None where no file there can be used. See :meth:`read`."""
         if not self._settings.enabled:
             return SpeechTrack()
-        track = self._from_sidecars(probe, sidecars, warn)
-        if track is None and probe.n_subtitle_streams:
+        return self._from_sidecars(probe, sidecars, warn)
+
+    def hear(self, path: Path, probe: Probe, warn: Warn) -> SpeechTrack:
+        """What the file itself says, whatever lies beside it. See :meth:`read`."""
+        track: SpeechTrack | None = None
+        if self._settings.enabled and probe.n_subtitle_streams:
             track = self._from_streams(path, probe, warn)
-        if track is None and probe.has_audio and self._settings.model != "off":
+        listens = self._settings.enabled and self._settings.model != "off"
+        if track is None and listens and probe.has_audio:
             track = self._recognize(path, warn)
         return track or SpeechTrack()
 

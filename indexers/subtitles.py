@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from mmretrieve.datatypes import Segment
 from mmretrieve.errors import SidecarError
-from mmretrieve.indexers.captions import Cue, clean, mend, split_long, timed_words
+from mmretrieve.indexers.captions import Cue, bounded, clean, mend, split_long, timed_words
 from mmretrieve.indexers.warn import Warn
+from mmretrieve.regular import open_regular
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -77,7 +78,7 @@ def read_subtitles(path: Path, duration_s: float | None = None) -> tuple[Segment
     if not cues and text.strip() and text.strip() != "WEBVTT":
         kind = path.suffix.lstrip(".").upper()
         raise SidecarError(f"{path.name}: holds no timed lines; expected {kind} subtitles")
-    return tuple(split_long(mend(cues, duration_s)))
+    return tuple(bounded(split_long(mend(cues, duration_s))))
 
 
 def is_transcript(path: Path) -> bool:
@@ -92,10 +93,10 @@ def read_text(path: Path, max_bytes: int = MAX_FILE_BYTES) -> str:
     """A text file in whatever encoding it was saved.
 
     Raises:
-        SidecarError: cannot be read, or is larger than ``max_bytes``.
+        SidecarError: cannot be read, is no regular file in its folder, or is larger than ``max_bytes``.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path, inside=path.parent) as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
         raise SidecarError(f"{path.name}: cannot be read: {error.strerror or error}") from error
@@ -269,10 +270,12 @@ def read_embedded(path: Path, duration_s: float | None, warn: Warn) -> tuple[Emb
         cues: dict[int, list[Cue]] = {index: [] for index in wanted}
         for packet in _packets(container, wanted):
             found = cues[packet.stream.index]
-            if len(found) < MAX_CUES:
+            if len(found) < MAX_CUES // len(wanted):
                 found.extend(_packet_cues(container, packet))
         return tuple(
-            EmbeddedTrack(i, language, forced, tuple(split_long(mend(cues[i], duration_s))))
+            EmbeddedTrack(
+                i, language, forced, tuple(bounded(split_long(mend(cues[i], duration_s))))
+            )
             for i, (language, forced) in wanted.items()
         )
 

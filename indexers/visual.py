@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmretrieve.datatypes import Keyframe, Segment
+from mmretrieve.datatypes import Keyframe, Segment, TracePoint
 from mmretrieve.indexers.keyframes import NEAR_DUPLICATE, KeyframeChooser, Pick, keyframes
 from mmretrieve.indexers.media import iter_frames
 from mmretrieve.indexers.shots import ShotDetector
 from mmretrieve.indexers.texttrack import TextTracker
+from mmretrieve.indexers.trace import Tracer
 
 if TYPE_CHECKING:
     from mmretrieve.config import PassageSettings, VisualSettings
@@ -29,13 +30,15 @@ _NEAR_DUPLICATE_SHORT = 0.03
 @dataclass(frozen=True, slots=True)
 class VisualPassage:
     """What is seen and written from ``start_s`` to ``end_s``. Keyframes are at most 288 px on
-    their shorter side; every line of text is in ``ocr`` once, with times inside the passage."""
+    their shorter side; every line of text is in ``ocr`` once, with times inside the passage. The traces
+    of all passages, one after the other, are that of the video."""
 
     number: int
     start_s: float
     end_s: float
     keyframes: tuple[Keyframe, ...]
     ocr: tuple[Segment, ...]
+    trace: tuple[TracePoint, ...] = ()
 
 
 def iter_visual(
@@ -59,7 +62,8 @@ def iter_visual(
     Raises:
         MediaError: no video in the file, or nothing of it can be decoded.
     """
-    frames = iter_frames(path, visual.analysis_fps, warn)
+    tracer = Tracer(probe.duration_s)
+    frames = tracer.watch(iter_frames(path, visual.analysis_fps, warn))
     shot_frames = ShotDetector(visual.min_shot_s).detect(frames)
     chooser = KeyframeChooser(visual, probe.duration_s, warn)
     tracker = TextTracker(ocr) if ocr is not None else None
@@ -69,7 +73,8 @@ def iter_visual(
     for number, packed in enumerate(packs):
         start_s, end_s = packed[0].start_s, packed[-1].end_s
         lines = tracker.lines(start_s, end_s) if tracker is not None else ()
-        yield VisualPassage(number, start_s, end_s, keyframes(packed, near_duplicate), lines)
+        kept = keyframes(packed, near_duplicate)
+        yield VisualPassage(number, start_s, end_s, kept, lines, tracer.take())
         if tracker is not None:
             tracker.forget(end_s)
 

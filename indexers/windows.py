@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from mmretrieve.config import PassageSettings
 from mmretrieve.datatypes import Segment
@@ -41,10 +43,32 @@ def distribute(
 ) -> dict[int, tuple[Segment, ...]]:
     """Window number -> the segments whose middle lies in it (or that are nearest to it)."""
     out: dict[int, list[Segment]] = {}
+    homes = _Homes(windows)
     for segment in segments:
         if segment.start_s is None or not windows:
             continue
         middle = (segment.start_s + (segment.end_s or segment.start_s)) / 2
-        home = min(windows, key=lambda w: max(w.start_s - middle, middle - w.end_s, 0.0))
-        out.setdefault(home.number, []).append(segment)
+        out.setdefault(homes.at(middle).number, []).append(segment)
     return {number: tuple(found) for number, found in out.items()}
+
+
+class _Homes:
+    """Finds the window that a time lies in, else the nearest; of equals the first. There may be a
+    hundred thousand windows, and as many times."""
+
+    def __init__(self, windows: Sequence[Window]) -> None:
+        self._windows = sorted(windows, key=lambda w: w.start_s)
+        self._ends = list(accumulate((w.end_s for w in self._windows), max))
+
+    def at(self, time_s: float) -> Window:
+        """The window for a time; there must be one."""
+        # No window before this one reaches the time, and the latest end before it comes first there.
+        after = bisect_left(self._ends, time_s)
+        if after == 0:
+            return self._windows[0]
+        before = self._windows[bisect_left(self._ends, self._ends[after - 1])]
+        if after == len(self._windows):
+            return before
+        next_one = self._windows[after]
+        missed_s = time_s - before.end_s
+        return before if missed_s <= max(0.0, next_one.start_s - time_s) else next_one

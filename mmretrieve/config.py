@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import tomllib
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ PRESETS = ("lite", "clip", "clamr")
 
 ENCODER_GROUP = "mmretrieve.encoders"
 """Entry-point group of further presets: name -> ``callable(EncoderSettings) -> Encoder``."""
+_NOT_CONTENT = ("jobs", "encoder", "limits", "log_file")
+"""Settings that leave the tokens of a video as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,20 @@ class EncoderSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """What reading one file may take, in a process of its own; past it the file is given up."""
+
+    memory_mb: int = 4096
+    """Memory of a process that reads videos, its models included."""
+    time_floor_s: float = 300.0
+    """Every file may take so long, ..."""
+    time_factor: float = 30.0
+    """... and so many seconds more for each second of media, ..."""
+    time_cap_s: float = 86_400.0
+    """... but never longer than this."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that decides what an index holds, plus how many files are worked on at once."""
 
@@ -99,7 +115,10 @@ class Settings:
     speech: SpeechSettings = field(default_factory=SpeechSettings)
     ocr: OcrSettings = field(default_factory=OcrSettings)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
     jobs: int = 2
+    log_file: str = ""
+    """Where the log is kept: a path, ``off``, or nothing for ``log.jsonl`` in the index."""
 
     def __post_init__(self) -> None:
         """Reject an unknown preset.
@@ -113,8 +132,7 @@ class Settings:
     @property
     def content_key(self) -> str:
         """Hex digest of the settings that change the tokens of a video."""
-        apart = {"jobs", "encoder"}
-        content = {k: v for k, v in dataclasses.asdict(self).items() if k not in apart}
+        content = {k: v for k, v in dataclasses.asdict(self).items() if k not in _NOT_CONTENT}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_toml(self) -> str:
@@ -156,11 +174,14 @@ _GROUPS: dict[str, type[Any]] = {
     "speech": SpeechSettings,
     "ocr": OcrSettings,
     "encoder": EncoderSettings,
+    "limits": LimitSettings,
 }
 
 
 def known_presets() -> tuple[str, ...]:
     """The presets of this package, then those that installed packages add."""
+    from importlib.metadata import entry_points
+
     added = {point.name for point in entry_points(group=ENCODER_GROUP)}
     return (*PRESETS, *sorted(added - set(PRESETS)))
 
@@ -171,6 +192,7 @@ def _read(name: str, value: object) -> object:
             f"unknown setting {name!r}: expected one of preset, jobs, {', '.join(_GROUPS)}"
         )
     if name not in _GROUPS:
+        _check(repr(name), value, 2 if name == "jobs" else "")
         return value
     if not isinstance(value, dict):
         raise UsageError(f"setting {name!r} must be a table, got {value!r}")
@@ -178,4 +200,21 @@ def _read(name: str, value: object) -> object:
     unknown = set(value) - {f.name for f in dataclasses.fields(group)}
     if unknown:
         raise UsageError(f"unknown setting in [{name}]: {', '.join(sorted(unknown))}")
+    defaults = group()
+    for key, given in value.items():
+        _check(f"{key!r} in [{name}]", given, getattr(defaults, key))
     return group(**value)
+
+
+def _check(name: str, given: object, default: object) -> None:
+    """Make sure that a value is of the kind of its default.
+
+    Raises:
+        UsageError: it is not, or no finite number.
+    """
+    kinds = {bool: (bool,), int: (int,), float: (int, float)}.get(type(default), (str,))
+    if type(given) not in kinds or (isinstance(given, float) and not math.isfinite(given)):
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}
+        raise UsageError(
+            f"setting {name} must be {wanted.get(type(default), 'a text')}, got {given!r}"
+        )

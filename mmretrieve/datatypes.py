@@ -106,6 +106,14 @@ class Keyframe:
 
 
 @dataclass(frozen=True, slots=True)
+class TracePoint:
+    """The picture at ``time_s``, as 9 rows of 12 bytes of luma."""
+
+    time_s: float
+    luma: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """Facts of a media file read without decoding it."""
 
@@ -203,8 +211,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """How surely a hit is no accident. ``p`` is the share of unanswerable queries whose best score
-    in this index stays below the hit's."""
+    """How surely a hit is no accident. ``p`` is the probability that the index answers the query with
+    it, where three of four queries have an answer (:mod:`mmretrieve.scoring.answered`); for scores that are
+    not above chance, the share of unanswerable queries whose best score in this index stays below the
+    hit's."""
 
     label: ConfidenceLabel
     p: float

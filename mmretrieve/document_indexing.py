@@ -151,7 +151,7 @@ class DocumentRun:
                     self._commit(writer, done)
                     return True
                 self._commit(writer, done)
-            writer.optimize()
+            self._warnings += writer.tend()
             self._warnings += self._seal()
         return False
 

@@ -24,7 +24,8 @@ from mmretrieve.encoders.base import Encoder, JointContent, as_joint
 from mmretrieve.errors import InputError
 from mmretrieve.indexers.windows import Window, distribute, extend
 from mmretrieve.ingest import Ingested, thumbnail
-from mmretrieve.joint_ingest import Part, about, parts_of
+from mmretrieve.joint_ingest import about, parts_of
+from mmretrieve.lifecycle.reuse import Part
 from mmretrieve.reports import Stage
 from mmretrieve.storage.records import Thumbnail, VideoEntry, VideoRecord
 
@@ -91,7 +92,7 @@ class DocumentIngestor:
         assert self._joint is not None
         keyframes = _keyframes(content) if self._settings.visual.enabled else []
         small = tuple(self._joint.shrink(k) for k in keyframes)
-        given = JointContent(small, content.texts, None, content.start_s, content.end_s)
+        given = JointContent(small, content.texts, content.start_s, content.end_s)
         (made,) = self._joint.joint([given])
         parts = list(parts_of(given, made, content.number, dict.fromkeys(Modality, SOURCE)))
         if content.start_s is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mmretrieve.datatypes import Fact, Modality, Segment
 from mmretrieve.errors import InputError, UsageError
+from mmretrieve.regular import open_regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,10 @@ PREFIX = "document:"
 CONTAINER = "document"
 TEXTS = (Modality.SPEECH, Modality.OCR, Modality.METADATA)
 _HEX_DIGITS = 32
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""What pictures may be: Pillow also knows formats that start other programs."""
+_MAX_PICTURE_PIXELS = 1 << 26
+_MAX_PICTURE_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +55,10 @@ class Picture:
         from PIL import Image, ImageOps
 
         try:
-            with Image.open(self.image) as opened:
+            with open_regular(self.image) as file, Image.open(file, formats=_FORMATS) as opened:
+                _check_size(self.image, *opened.size)
                 return np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(f"picture {self.image} cannot be read ({error})") from error
 
 
@@ -123,7 +129,8 @@ class Document:
                 yield picture.image.tobytes()
                 continue
             try:
-                yield picture.image.read_bytes()
+                with open_regular(picture.image) as file:
+                    yield file.read(_MAX_PICTURE_BYTES)
             except OSError as error:
                 told = error.strerror or error
                 raise InputError(f"picture {picture.image} cannot be read ({told})") from error
@@ -148,6 +155,15 @@ def text_document(
     present = {m: found for m, found in segments.items() if found}
     images = tuple(Picture(path) for path in pictures)
     return Document(doc_id, title, present, images, facts or {})
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    """Refuse absurd pictures before memory is taken for them."""
+    if width * height > _MAX_PICTURE_PIXELS:
+        raise InputError(
+            f"picture {path} of {width} x {height} is above the limit of {_MAX_PICTURE_PIXELS} pixels: "
+            "scale it down"
+        )
 
 
 def _lines(texts: Sequence[str], field: str | None = None) -> tuple[Segment, ...]:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -20,8 +21,10 @@ from mmretrieve.datatypes import (
     SearchResult,
 )
 from mmretrieve.documents import Document
+from mmretrieve.duplicate_report import ReportsDuplicates
 from mmretrieve.encoders.registry import load_encoder
 from mmretrieve.errors import CodesError, IndexNotFoundError, PresetMismatchError, UsageError
+from mmretrieve.index_care import Care, observed_run, recover
 from mmretrieve.index_facts import index_info, new_manifest, video_info
 from mmretrieve.reports import IndexInfo, IndexReport, Progress, VideoInfo
 from mmretrieve.storage.folder import (
@@ -32,6 +35,7 @@ from mmretrieve.storage.folder import (
     read_manifest,
     write_manifest,
 )
+from mmretrieve.storage.journal import Journal
 from mmretrieve.storage.nulls import read_nulls, write_nulls
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import VideoRecord
@@ -45,9 +49,10 @@ if TYPE_CHECKING:
 
 
 DEVICE_VARIABLE = "MMRETRIEVE_DEVICE"
+_KEPT_QUERIES = 512
 
 
-class Engine(WholeIndex):
+class Engine(WholeIndex, ReportsDuplicates, Care):
     """Search over the videos of one index folder.
 
     >>> with Engine.create(Path("library.mmretrieve")) as engine:  # doctest: +SKIP
@@ -63,11 +68,14 @@ class Engine(WholeIndex):
         self._manifest = manifest
         self._settings = Settings.from_toml(manifest.settings_toml)
         self._encoder = load_encoder(self._settings.preset, self._settings.encoder)
+        # Chance is measured with the same queries after every change.
+        self._encoded = lru_cache(_KEPT_QUERIES)(self._encoder.query)
         self._snapshot: Snapshot | None = None
         self._searcher: Searcher | None = None
         self._kernels: Kernels | None = None
         self._everything: Everything | None = None
         self._lock = threading.RLock()
+        self._journal = Journal.of(folder, self._settings.log_file)
 
     @classmethod
     def create(
@@ -133,33 +141,38 @@ class Engine(WholeIndex):
         retry_failed: bool = False,
         force: bool = False,
         dry_run: bool = False,
+        hold: Callable[[Path], bool] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> IndexReport:
         """Index files and folders (recursively), and documents given as content; what has not
         changed is left alone. A document takes the place of the one that had its id.
 
         ``exclude``: globs; ``prune``: also remove videos whose files are gone from ``paths``;
-        ``force``: index unchanged files again; ``dry_run``: only say what would be done. A file
-        that cannot be indexed is reported and does not stop the run; Ctrl-C keeps what is done.
+        ``force``: index unchanged files again; ``dry_run``: only say what would be done; ``hold``:
+        whether a new or changed file is to be left alone this time. A file that cannot be indexed is
+        reported and does not stop the run; Ctrl-C keeps what is done.
 
         Raises:
             UsageError: a path that does not exist, or a document id given twice.
+            PruneRefusedError: nothing is left below a folder where there were videos.
             IndexLockedError: another process is writing.
             SetupError: a model or an extra is missing.
         """
         from mmretrieve.document_indexing import Parts, index_all
         from mmretrieve.indexing import Options
 
-        options = Options(tuple(exclude), prune, retry_failed, force, dry_run)
+        options = Options(tuple(exclude), prune, retry_failed, force, dry_run, hold)
         self._check_encoder()
         if not dry_run:
             write_manifest(self._folder, self._manifest)
+            self._recover()
         before = self._fresh().version
         parts = Parts(self._folder, self._manifest, self._settings, self._encoder, self._seal)
-        report = index_all(parts, paths, options, on_progress)
-        if self._fresh().version != before:
-            self._measure_chance()
-        return report
+        with observed_run(self._journal, on_progress, dry_run=dry_run) as run:
+            run.report = index_all(parts, paths, options, run.progress)
+            if self._fresh().version != before:
+                self._measure_chance()
+        return run.report
 
     def search(
         self,
@@ -226,11 +239,13 @@ class Engine(WholeIndex):
         """
         from mmretrieve.storage.writer import IndexWriter
 
+        self._recover()
         removed = self.matching(names)
         with IndexWriter(self._folder, self._manifest) as writer:
             writer.remove_videos([video.video_id for video in removed])
             self._seal()
         self._measure_chance()
+        self._journal.note("removed", videos=[video.path for video in removed], n=len(removed))
         return removed
 
     def matching(self, names: Sequence[str]) -> tuple[VideoInfo, ...]:
@@ -245,29 +260,14 @@ class Engine(WholeIndex):
 
     def info(self) -> IndexInfo:
         """Counts, sizes and failures."""
-        return index_info(self._fresh())
+        return index_info(self._fresh(), self._journal)
 
-    def verify(self) -> tuple[str, ...]:
-        """Read all that searching scans and compare it with its checksums: what is wrong, if
-        anything. A search copes with it, more slowly; :meth:`rebuild` mends it."""
-        from mmretrieve.storage.codes.reading import verify
-
-        return verify(self._folder, self._manifest)
-
-    def rebuild(self) -> tuple[str, ...]:
-        """Write what searching scans anew from the tables; what to know about it.
-
-        Raises:
-            IndexLockedError: another process is writing.
-            CodesError: it cannot be written; what was there stays.
-        """
-        from mmretrieve.storage.codes.update import rebuild
-        from mmretrieve.storage.writer import IndexWriter
-
-        with IndexWriter(self._folder, self._manifest):
-            report = rebuild(self._folder, self._manifest, self._chosen_kernels())
-        self._measure_chance()
-        return report.notes
+    def _recover(self) -> None:
+        """Bring the index to this format and tidy up after a writer that was killed, if there is need."""
+        if recover(self._fresh(), self._journal, self._seal):
+            version = read_manifest(self._folder).format_version
+            self._manifest = replace(self._manifest, format_version=version)
+            self._measure_chance()
 
     def thumbnail(self, video_id: str, start_s: float, end_s: float | None = None) -> bytes | None:
         """The JPEG of the first keyframe from ``start_s`` to ``end_s``, or where there is none the
@@ -369,7 +369,7 @@ class Engine(WholeIndex):
         Raises:
             UsageError: nothing in it can be searched for.
         """
-        return self._encoder.query(query)
+        return self._encoded(query)
 
     def _check_encoder(self) -> None:
         used, here = self._manifest.encoders, dict(self._encoder.fingerprints())

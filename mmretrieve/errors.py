@@ -4,6 +4,7 @@
 
     MmretrieveError
     ├── UsageError            a value that cannot be used            exit code 2
+    │   └── PruneRefusedError     nothing is left where videos were
     ├── SetupError            the installation or the index          exit code 4
     │   ├── MissingExtraError     an optional package is not installed
     │   ├── WeightsError          model weights are absent or altered
@@ -14,10 +15,17 @@
     │       ├── IndexFormatError      foreign, newer, or damaged
     │       ├── IndexLockedError      another writer is at work
     │       ├── PresetMismatchError   built with other encoders
-    │       └── CodesError            token codes cannot be written
+    │       ├── CodesError            token codes cannot be written
+    │       ├── BackupError           a backup cannot be made
+    │       └── IndexWriteError       no space, a failing disk, no rights
+    ├── StoppedError          the run was stopped; nothing is recorded
     └── InputError            one input file                        recorded, the run goes on
         ├── MediaError            cannot be opened or decoded
-        └── SidecarError          a file beside the video cannot be read
+        ├── SidecarError          a file beside the video cannot be read
+        └── WorkerError           the process that read it did not end well
+            ├── TimeLimitError        it took too long
+            ├── MemoryLimitError      it took too much memory
+            └── WorkerCrashError      it died, or sent what cannot be
 """
 
 from __future__ import annotations
@@ -29,6 +37,10 @@ class MmretrieveError(Exception):
 
 class UsageError(MmretrieveError):
     """An argument that cannot be used as given."""
+
+
+class PruneRefusedError(UsageError):
+    """Pruning would remove all that the index knows below a folder, which looks like an absent disk."""
 
 
 class SetupError(MmretrieveError):
@@ -75,6 +87,18 @@ class CodesError(IndexFolderError):
     """Token codes cannot be written. They are derived from the index, which holds without them."""
 
 
+class StoppedError(MmretrieveError):
+    """The run was stopped while this was under way; it says nothing about the file."""
+
+
+class BackupError(IndexFolderError):
+    """A backup cannot be made here, or what it copied is not sound."""
+
+
+class IndexWriteError(IndexFolderError):
+    """The index cannot be written to. What was committed before holds."""
+
+
 class InputError(MmretrieveError):
     """One input file cannot be used; the run goes on without it."""
 
@@ -85,3 +109,19 @@ class MediaError(InputError):
 
 class SidecarError(InputError):
     """A file beside a video (subtitles, info.json) cannot be read."""
+
+
+class WorkerError(InputError):
+    """The process that read a file was stopped or died; another try may fare better."""
+
+
+class TimeLimitError(WorkerError):
+    """Reading a file took longer than it may."""
+
+
+class MemoryLimitError(WorkerError):
+    """Reading a file took more memory than it may."""
+
+
+class WorkerCrashError(WorkerError):
+    """The process that read a file died, or sent what cannot be."""

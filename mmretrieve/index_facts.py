@@ -8,8 +8,11 @@ from mmretrieve.config import Settings
 from mmretrieve.datatypes import MODALITIES
 from mmretrieve.documents import CONTAINER
 from mmretrieve.encoders.registry import check_names, load_encoder
+from mmretrieve.health.state import state_of
 from mmretrieve.reports import Failure, IndexInfo, VideoInfo
 from mmretrieve.storage.folder import Manifest
+from mmretrieve.storage.journal import LOG_NAMES, Journal
+from mmretrieve.storage.quarantine import QUARANTINE
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import VideoRecord
 
@@ -28,7 +31,7 @@ def new_manifest(settings: Settings) -> Manifest:
     )
 
 
-def index_info(snapshot: Snapshot) -> IndexInfo:
+def index_info(snapshot: Snapshot, journal: Journal) -> IndexInfo:
     """Counts, sizes and failures."""
     manifest = snapshot.manifest
     return IndexInfo(
@@ -44,6 +47,7 @@ def index_info(snapshot: Snapshot) -> IndexInfo:
         encoders=manifest.encoders,
         failures=tuple(Failure(f.path, f.error) for f in snapshot.files if f.error is not None),
         search_path=f"{snapshot.searchable.description}; kernels {snapshot.kernels.name}",
+        health=state_of(snapshot, journal),
     )
 
 
@@ -63,10 +67,14 @@ def video_info(record: VideoRecord, path: str) -> VideoInfo:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """Bytes by table, and of the token codes."""
+    """Bytes by table, of the token codes, and of what else there is."""
     lance, codes = folder / "lance", folder / "codes"
     parts = sorted(lance.iterdir()) if lance.is_dir() else []
-    return {p.name.removesuffix(".lance"): _size(p) for p in (*parts, codes) if p.is_dir()}
+    sizes = {p.name.removesuffix(".lance"): _size(p) for p in (*parts, codes) if p.is_dir()}
+    logs = [folder / name for name in LOG_NAMES]
+    sizes |= {"log": sum(p.stat().st_size for p in logs if p.is_file())}
+    sizes |= {"quarantine": _size(folder / QUARANTINE)}
+    return {name: size for name, size in sizes.items() if size or name not in ("log", QUARANTINE)}
 
 
 def _size(folder: Path) -> int:

@@ -1,23 +1,37 @@
-"""One run of indexing: what is new, work on it in parallel, commit in batches."""
+"""One run of indexing: what is new or changed, work on it in parallel, commit in batches."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from mmretrieve.config import Settings
 from mmretrieve.encoders.base import Encoder
 from mmretrieve.errors import InputError
 from mmretrieve.fingerprint import fingerprint
-from mmretrieve.indexers.discover import FoundFile, discover
-from mmretrieve.indexers.sidecars import find_sidecars, signature
-from mmretrieve.ingest import Ingestor
+from mmretrieve.indexers.discover import discover
+from mmretrieve.ingest import Ingested, Ingestor
+from mmretrieve.lifecycle.dry import kinship, predicted, where
+from mmretrieve.lifecycle.keys import stage_keys
+from mmretrieve.lifecycle.planning import Look, Looked, Refresh, look, settle
+from mmretrieve.lifecycle.pool import pooled
+from mmretrieve.lifecycle.pruning import gone_files, is_gone
+from mmretrieve.lifecycle.reuse import Kept, read_kept
+from mmretrieve.lifecycle.states import (
+    NO_SIDECARS,
+    as_text,
+    file_state,
+    is_as_recorded,
+    is_unicode,
+    video_states,
+)
+from mmretrieve.lifecycle.telling import Teller
 from mmretrieve.reports import FileResult, IndexReport, Outcome, Progress, Stage
 from mmretrieve.storage.folder import Manifest
 from mmretrieve.storage.reader import Snapshot
@@ -27,8 +41,8 @@ from mmretrieve.storage.writer import IndexWriter
 BATCH_FILES = 16
 BATCH_S = 15.0
 """A batch is committed when it has so many files, or when its oldest result is so old."""
-TELL_EVERY_S = 1.0
-_NO_SIDECARS = signature(())
+_READ_BEFORE = 16
+"""Videos of which what is kept is read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +54,7 @@ class Options:
     retry_failed: bool = False
     force: bool = False
     dry_run: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Todo:
-    """A file to work on, the state in which it was found, and what the index knew about it."""
-
-    found: FoundFile
-    state: FileRecord
-    before: FileRecord | None = None
+    hold: Callable[[Path], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,9 @@ class _Done:
     result: FileResult
     state: FileRecord
     entry: VideoEntry | None = None
+
+
+_Task = Callable[[], _Done]
 
 
 @dataclass(slots=True)
@@ -86,9 +95,10 @@ class IndexRun:
         self._manifest = manifest
         self._settings = settings
         self._encoder = encoder
+        self._keys = stage_keys(settings, encoder.fingerprints())
         self._options = options
         self._seal = seal
-        self._results: list[FileResult] = []
+        self._results: dict[str, FileResult] = {}
         self._warnings: list[str] = []
         self._n_pruned = 0
         self._turns: dict[int, threading.Lock] = {}
@@ -101,163 +111,230 @@ class IndexRun:
         start = time.perf_counter()
         # Not resolve(): a library is shown under the links by which its user knows it.
         roots = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100
-        found = list(discover(roots, self._options.exclude, self._warnings.append))
         snapshot = Snapshot(self._folder, self._manifest)
-        known = {file.path: file for file in snapshot.files}
-        todo = [t for f in found if (t := self._todo(f, known)) is not None]
+        looked = self._look(roots, snapshot)
+        present = [item.state.path for item in looked]
+        gone = gone_files(roots, present, snapshot.files) if self._options.prune else []
+        todo = [item for item in looked if item.look is Look.OPEN]
         # A copy with nothing beside it is served by one that has subtitles, so those come first.
-        todo.sort(key=lambda t: t.state.sidecars == _NO_SIDECARS)
-        gone = self._gone(roots, found, known) if self._options.prune else []
+        todo.sort(key=lambda item: item.state.sidecars == NO_SIDECARS)
         interrupted = False
         if self._options.dry_run:
-            self._results += [_result(t, Outcome.INDEXED) for t in todo]
+            self._predict(looked, snapshot)
             self._n_pruned = len({f.video_id for f in gone} - {None})
-        elif todo or gone or snapshot.unmarked_revisions() or snapshot.orphans():
-            tell = _Teller(on_progress, len(todo))
-            interrupted = self._write(todo, gone, tell)
-        return IndexReport(
-            tuple(self._results), self._n_pruned, time.perf_counter() - start, interrupted,
-            tuple(self._warnings),
+        else:
+            refreshes = self._stale(snapshot, looked)
+            leftovers = snapshot.unmarked_revisions() or snapshot.orphans()
+            if todo or gone or refreshes or leftovers or any(_is_note(i) for i in looked):
+                tell = Teller(on_progress, len(todo) + len(refreshes))
+                interrupted = self._write(looked, todo, gone, tell, len(refreshes))
+        results, took_s = tuple(self._results.values()), time.perf_counter() - start
+        return IndexReport(results, self._n_pruned, took_s, interrupted, tuple(self._warnings))
+
+    def _look(self, roots: Sequence[Path], snapshot: Snapshot) -> list[Looked]:
+        """All files below the roots; results of those that nothing is to be done with are noted."""
+        known = {file.path: file for file in snapshot.files}
+        options, out = self._options, []
+        for found in list(discover(roots, options.exclude, self._warnings.append)):
+            if not is_unicode(found.path):
+                path = as_text(found.path)
+                told = f"{path}: the name is not valid UTF-8: rename the file"
+                self._results[path] = FileResult(path, Outcome.FAILED, error=told)
+                continue
+            state = file_state(found, self._settings)
+            before = known.get(state.path)
+            item = look(
+                state, before, force=options.force, retry_failed=options.retry_failed
+            )  # fmt: skip
+            if item.look is Look.OPEN and options.hold is not None and options.hold(found.path):
+                # As if it were not there yet; what the index has of it stays.
+                continue
+            if item.look is Look.KNOWN and before is not None:
+                item = replace(item, state=replace(state, video_id=before.video_id))
+                self._results[state.path] = FileResult(state.path, Outcome.UNCHANGED)
+            elif item.look is Look.SKIP and before is not None:
+                self._results[state.path] = FileResult(
+                    state.path, Outcome.SKIPPED, error=before.error, reason=item.reason
+                )
+            out.append(item)
+        return out
+
+    def _stale(self, snapshot: Snapshot, looked: Sequence[Looked]) -> list[Refresh]:
+        """Stored videos of which something is to be done again; those that are opened anew are not
+        looked at before they are."""
+        states = {f.path: f for f in snapshot.files}
+        states |= {i.state.path: i.state for i in looked if i.look is not Look.SKIP}
+        scope = {i.state.path for i in looked if i.look is not Look.SKIP}
+        return settle(
+            video_states(snapshot), states.values(), scope, self._keys,
+            self._settings.content_key, is_as_recorded, NO_SIDECARS,
         )  # fmt: skip
 
-    def _todo(self, found: FoundFile, known: dict[str, FileRecord]) -> _Todo | None:
-        """The file with its state if there is something to do; else a result is noted."""
-        path = str(found.path)
-        if not _is_unicode(path):
-            path = os.fsencode(path).decode("utf-8", "replace")
-            told = "the name is not valid UTF-8: rename the file"
-            self._results.append(FileResult(path, Outcome.FAILED, error=f"{path}: {told}"))
-            return None
-        beside = find_sidecars(found.path, self._settings.speech.language).paths
-        state = FileRecord(
-            path, found.size_bytes, found.mtime_ns, signature(beside), self._settings.content_key
-        )
-        before = known.get(path)
-        todo = _Todo(found, state, before)
-        if before is None or self._options.force or not _same_state(before, state):
-            return todo
-        if before.error is None:
-            self._results.append(_result(todo, Outcome.UNCHANGED))
-            return None
-        if self._options.retry_failed:
-            return todo
-        self._results.append(_result(todo, Outcome.SKIPPED, before.error))
-        return None
+    def _predict(self, looked: Sequence[Looked], snapshot: Snapshot) -> None:
+        known = {file.path: file for file in snapshot.files}
+        opened = predicted(looked, known, force=self._options.force)
+        self._results |= {result.path: result for _, result in opened}
+        still = [item for item in looked if item.look is not Look.OPEN]
+        for refresh in self._stale(snapshot, [*still, *(item for item, _ in opened)]):
+            self._note(_result(refresh.file.path, Outcome.INDEXED, refresh.reason))
 
-    def _gone(
-        self, roots: Sequence[Path], found: Sequence[FoundFile], known: dict[str, FileRecord]
-    ) -> list[FileRecord]:
-        """Files of the index that lay below ``roots`` and are no longer there."""
-        present = {str(f.path) for f in found}
-        return [
-            file
-            for path, file in known.items()
-            if path not in present
-            and any(Path(path).is_relative_to(root) for root in roots)
-            and not Path(path).exists()
-        ]
-
-    def _write(self, todo: Sequence[_Todo], gone: Sequence[FileRecord], tell: _Teller) -> bool:
-        with IndexWriter(self._folder, self._manifest) as writer:
+    def _write(
+        self,
+        looked: Sequence[Looked],
+        todo: Sequence[Looked],
+        gone: Sequence[FileRecord],
+        tell: Teller,
+        n_expected: int,
+    ) -> bool:
+        with (
+            closing(Ingestor(self._settings, self._encoder)) as ingestor,
+            self._writer(ingestor, len(todo) + n_expected) as writer,
+        ):
             # Taken under the lock: another writer may have ended since the first look.
             snapshot = Snapshot(self._folder, self._manifest)
             writer.sweep(snapshot.unmarked_revisions())
-            batch, interrupted = _Batch(), False
             tell.of(None)
-            finished = self._work(todo, snapshot, tell)
-            try:
-                for done in finished:
-                    if not batch.done:
-                        batch.since = time.monotonic()
-                    batch.done.append(done)
-                    if batch.is_due():
-                        self._commit(writer, batch, snapshot)
-                    self._results.append(done.result)
-                    tell.of(done.result)
-            except KeyboardInterrupt:
-                interrupted = True
-            finally:
-                with suppress(KeyboardInterrupt):
-                    finished.close()
-                self._commit(writer, batch, snapshot)
+            opened: dict[str, FileRecord] = {}
+            work = self._openings(todo, snapshot, ingestor, tell, opened)
+            interrupted = self._drain(writer, work, snapshot, tell, ingestor)
             if not interrupted:
+                now = [replace(i, state=opened.get(i.state.path, i.state)) for i in looked]
+                stale = self._stale(Snapshot(self._folder, self._manifest), now)
+                tell.expect(len(stale) - n_expected)
+                work = self._refreshes(stale, ingestor, tell)
+                interrupted = self._drain(writer, work, snapshot, tell, ingestor)
+            ingestor.close()  # its workers are not needed any more, and their memory is
+            if not interrupted:
+                writer.commit([], [item.state for item in looked if _is_note(item)])
                 self._tidy(writer, gone)
-                writer.optimize()
+                self._warnings += writer.tend()
                 self._warnings += self._seal()
         return interrupted
 
-    def _work(self, todo: Sequence[_Todo], snapshot: Snapshot, tell: _Teller) -> Generator[_Done]:
-        """Results in the order in which they are ready, with at most ``jobs`` + 1 files under way
-        so that what waits to be committed stays small."""
-        ingestor = Ingestor(self._settings, self._encoder)
-        pool = ThreadPoolExecutor(self._settings.jobs, thread_name_prefix="video")
-        indexed = {
-            v.video_id for v in snapshot.videos if v.settings_key == self._settings.content_key
-        }
-        states: dict[str, list[FileRecord]] = {}
-        for file in () if self._options.force else snapshot.files:
-            if file.video_id is not None and file.error is None:
-                states.setdefault(file.video_id, []).append(file)
-        pending: set[Future[_Done]] = set()
-        waiting = iter(todo)
-        try:
-            while True:
-                while len(pending) <= self._settings.jobs and (item := next(waiting, None)):
-                    pending.add(pool.submit(self._one, item, ingestor, indexed, states, tell))
-                if not pending:
-                    return
-                ready, pending = wait(pending, TELL_EVERY_S, return_when=FIRST_COMPLETED)
-                if not ready:
-                    tell.of(None)
-                for future in ready:
-                    yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            ingestor.close()
+    def _writer(self, ingestor: Ingestor, n_files: int) -> IndexWriter:
+        """The writer, which takes long to import; what reads videos gets ready meanwhile."""
+        ingestor.warm_up(n_files)
+        return IndexWriter(self._folder, self._manifest)
 
-    def _one(
+    def _drain(
         self,
-        item: _Todo,
+        writer: IndexWriter,
+        tasks: Iterator[_Task],
+        snapshot: Snapshot,
+        tell: Teller,
+        ingestor: Ingestor,
+    ) -> bool:
+        """Work through tasks and commit what comes of them; whether that was interrupted."""
+        batch, interrupted = _Batch(), False
+        finished = pooled(tasks, self._settings.jobs, lambda: tell.of(None), ingestor.close)
+        try:
+            for done in finished:
+                if not batch.done:
+                    batch.since = time.monotonic()
+                batch.done.append(done)
+                if batch.is_due():
+                    self._commit(writer, batch, snapshot)
+                tell.of(self._note(done.result))
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            with suppress(KeyboardInterrupt):
+                finished.close()
+            self._commit(writer, batch, snapshot)
+        return interrupted
+
+    def _note(self, result: FileResult) -> FileResult:
+        """Keep the result of a file; one that was moved, or is a copy, stays that when more is done."""
+        before = self._results.get(result.path)
+        same = before is not None and before.outcome in (Outcome.MOVED, Outcome.DUPLICATE)
+        if before is not None and same and result.outcome is Outcome.INDEXED:
+            result = replace(result, outcome=before.outcome)
+        self._results[result.path] = result
+        return result
+
+    def _openings(
+        self,
+        todo: Sequence[Looked],
+        snapshot: Snapshot,
+        ingestor: Ingestor,
+        tell: Teller,
+        opened: dict[str, FileRecord],
+    ) -> Iterator[_Task]:
+        indexed = set() if self._options.force else {v.video_id for v in snapshot.videos}
+        places = {} if self._options.force else where(snapshot.files)
+
+        def open_one(item: Looked) -> _Done:
+            done = self._open(item, ingestor, indexed, places, tell)
+            opened[item.state.path] = done.state
+            return done
+
+        return (partial(open_one, item) for item in todo)
+
+    def _open(
+        self,
+        item: Looked,
         ingestor: Ingestor,
         indexed: set[str],
-        states: dict[str, list[FileRecord]],
-        tell: _Teller,
+        places: dict[str, list[str]],
+        tell: Teller,
     ) -> _Done:
-        start = time.perf_counter()
+        """Find out what a file is; read and embed it if the index has nothing with its bytes."""
+        start, path = time.perf_counter(), item.state.path
         try:
-            with self._claimed(item.found) as video_id:
+            with self._claimed(Path(path), item.state.size_bytes, ingestor) as video_id:
                 hashed_s = time.perf_counter() - start
-                state = _with(item.state, video_id=video_id)
-                twins = [f for f in states.get(video_id, ()) if self._serves(f, state)]
-                if twins and video_id in indexed:
-                    return _Done(_result(item, _kinship(twins, state)), state)
-                made = ingestor.ingest(item.found.path, video_id, tell.reached(item.state.path))
+                state = replace(item.state, video_id=video_id)
+                if video_id in indexed:
+                    twins = places.setdefault(video_id, [])
+                    same = _result(path, kinship(path, twins), f"same content as {min(twins)}")
+                    twins.append(path)
+                    return _Done(same, state)
+                made = ingestor.ingest(
+                    Path(path), video_id, tell.reached(path), sidecars=state.sidecars
+                )
                 indexed.add(video_id)
-                states.setdefault(video_id, []).append(state)
+                places.setdefault(video_id, []).append(path)
         except InputError as error:
-            took_s = time.perf_counter() - start
-            # What was there before stays until the file is mended or gone.
-            kept = item.before.video_id if item.before is not None else None
-            failed = _with(item.state, video_id=kept, error=str(error))
-            return _Done(_result(item, Outcome.FAILED, str(error), took_s), failed)
-        video = made.entry.video
-        result = FileResult(
-            path=item.state.path,
-            outcome=Outcome.INDEXED,
-            duration_s=video.duration_s,
-            took_s=time.perf_counter() - start,
-            warnings=video.warnings,
-            n_tokens=video.n_tokens,
-            stage_s={Stage.FINGERPRINT: hashed_s, **made.stage_s},
-        )
-        return _Done(result, state, made.entry)
+            return _failed(item, error, time.perf_counter() - start)
+        result = _indexed(path, made, item.reason, time.perf_counter() - start)
+        stages = {Stage.FINGERPRINT: hashed_s, **result.stage_s}
+        return _Done(replace(result, stage_s=stages), state, made.entry)
+
+    def _refreshes(
+        self, stale: Sequence[Refresh], ingestor: Ingestor, tell: Teller
+    ) -> Iterator[_Task]:
+        for at in range(0, len(stale), _READ_BEFORE):
+            chunk = stale[at : at + _READ_BEFORE]
+            wanted = {item.video_id for item in chunk}
+            # Read again for every chunk: compaction moves what was there.
+            videos = Snapshot(self._folder, self._manifest).videos
+            kept = read_kept(self._folder, [v for v in videos if v.video_id in wanted])
+            for item in chunk:
+                yield partial(self._refresh, item, kept.get(item.video_id), ingestor, tell)
+
+    def _refresh(self, item: Refresh, kept: Kept | None, ingestor: Ingestor, tell: Teller) -> _Done:
+        """Do again of one video what changed."""
+        start, path = time.perf_counter(), item.file.path
+        try:
+            made = ingestor.ingest(
+                Path(path),
+                item.video_id,
+                tell.reached(path),
+                sidecars=item.file.sidecars,
+                kept=kept,
+            )
+        except InputError as error:
+            looked = Looked(item.file, item.file, Look.KNOWN)
+            return _failed(looked, error, time.perf_counter() - start)
+        result = _indexed(path, made, item.reason, time.perf_counter() - start)
+        return _Done(result, item.file, made.entry)
 
     @contextmanager
-    def _claimed(self, found: FoundFile) -> Iterator[str]:
+    def _claimed(self, path: Path, size_bytes: int, ingestor: Ingestor) -> Iterator[str]:
         """The file's fingerprint, and the claim to it until the end: of files with the same bytes
         the others wait for the one whose turn came first."""
-        with self._turns.setdefault(found.size_bytes, threading.Lock()):
-            video_id = fingerprint(found.path)
+        with self._turns.setdefault(size_bytes, threading.Lock()):
+            video_id = fingerprint(path, ingestor.goes_on)
             claim = self._claims.setdefault(video_id, threading.Lock())
             claim.acquire()
         try:
@@ -265,23 +342,13 @@ class IndexRun:
         finally:
             claim.release()
 
-    def _serves(self, other: FileRecord, state: FileRecord) -> bool:
-        """Whether what was indexed from ``other``, which has the same bytes, holds for ``state``. A
-        copy with nothing beside it adds nothing to a file that has subtitles."""
-        bare = state.sidecars == _NO_SIDECARS and state.path != other.path
-        beside = other.sidecars == state.sidecars or (bare and Path(other.path).exists())
-        return beside and other.settings_key == state.settings_key
-
     def _commit(self, writer: IndexWriter, batch: _Batch, snapshot: Snapshot) -> None:
         if batch.done:
             entries = {d.entry.video.video_id: d.entry for d in batch.done if d.entry is not None}
-            moved = [d.state for d in batch.done if d.result.outcome is Outcome.MOVED]
-            ids = {state.video_id for state in moved}
-            gone = [
-                f.path for f in snapshot.files if f.video_id in ids and not Path(f.path).exists()
-            ]
+            moved = {d.state.video_id for d in batch.done if d.result.outcome is Outcome.MOVED}
             writer.commit(list(entries.values()), [d.state for d in batch.done])
-            writer.forget_files(gone)
+            old = (f.path for f in snapshot.files if f.video_id in moved) if moved else ()
+            writer.forget_files({path for path in old if is_gone(path)})
             batch.done.clear()
 
     def _tidy(self, writer: IndexWriter, gone: Sequence[FileRecord]) -> None:
@@ -293,75 +360,34 @@ class IndexRun:
         self._n_pruned = len(orphans & {f.video_id for f in gone})
 
 
-class _Teller:
-    """Counts what is done and under way, and tells about it from the thread that runs the run."""
-
-    def __init__(self, on_progress: Callable[[Progress], None] | None, n_total: int) -> None:
-        self._on_progress = on_progress
-        self._n_total = n_total
-        self._n_done = 0
-        self._done_s = 0.0
-        self._busy: dict[str, float] = {}
-        self._start = time.perf_counter()
-
-    def reached(self, path: str) -> Callable[[float], None]:
-        """A function that notes the second which the work on a file has reached."""
-        self._busy[path] = 0.0
-        return lambda second: self._busy.__setitem__(path, second)
-
-    def of(self, result: FileResult | None) -> None:
-        """Tell that a file is done, or just where things are."""
-        if result is not None:
-            self._n_done += 1
-            self._done_s += result.duration_s
-            self._busy.pop(result.path, None)
-        if self._on_progress is None:
-            return
-        elapsed, busy = time.perf_counter() - self._start, dict(self._busy)
-        left = self._n_total - self._n_done
-        self._on_progress(
-            Progress(
-                n_done=self._n_done,
-                n_total=self._n_total,
-                done_s=self._done_s + sum(busy.values()),
-                elapsed_s=elapsed,
-                eta_s=elapsed / self._n_done * left if self._n_done else None,
-                result=result,
-                busy=tuple(busy),
-            )
-        )
+def _is_note(item: Looked) -> bool:
+    """Whether the state of a known file is to be written down anew."""
+    return item.look is Look.KNOWN and item.state != item.before
 
 
-def _kinship(twins: Sequence[FileRecord], state: FileRecord) -> Outcome:
-    """What a file is that has the same bytes as files of the index."""
-    if any(twin.path == state.path for twin in twins):
-        return Outcome.UNCHANGED
-    exists = any(Path(twin.path).exists() for twin in twins)
-    return Outcome.DUPLICATE if exists else Outcome.MOVED
+def _result(path: str, outcome: Outcome, reason: str) -> FileResult:
+    return FileResult(path, outcome, reason=reason)
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+def _indexed(path: str, made: Ingested, reason: str, took_s: float) -> FileResult:
+    video = made.entry.video
+    return FileResult(
+        path=path,
+        outcome=Outcome.INDEXED,
+        duration_s=video.duration_s,
+        took_s=took_s,
+        warnings=video.warnings,
+        n_tokens=video.n_tokens,
+        stage_s=made.stage_s,
+        reason=reason,
+    )
 
 
-def _same_state(before: FileRecord, now: FileRecord) -> bool:
-    return (before.size_bytes, before.mtime_ns, before.sidecars, before.settings_key) == (
-        now.size_bytes, now.mtime_ns, now.sidecars, now.settings_key,
-    )  # fmt: skip
-
-
-def _with(state: FileRecord, video_id: str | None = None, error: str | None = None) -> FileRecord:
-    return FileRecord(
-        state.path, state.size_bytes, state.mtime_ns, state.sidecars, state.settings_key,
-        video_id, error,
-    )  # fmt: skip
-
-
-def _result(
-    item: _Todo, outcome: Outcome, error: str | None = None, took_s: float = 0.0
-) -> FileResult:
-    return FileResult(item.state.path, outcome, error=error, took_s=took_s)
+def _failed(item: Looked, error: InputError, took_s: float) -> _Done:
+    # What was there before stays until the file is mended or gone.
+    kept = item.before.video_id if item.before is not None else None
+    state = replace(item.state, video_id=kept, error=str(error))
+    result = FileResult(
+        state.path, Outcome.FAILED, error=str(error), took_s=took_s, reason=item.reason
+    )
+    return _Done(result, state)

@@ -7,11 +7,11 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,20 +26,25 @@ from mmretrieve.datatypes import (
     Probe,
     Segment,
     TokenEmbeddings,
+    TracePoint,
 )
 from mmretrieve.encoders.base import Encoder, as_joint, empty_tokens
-from mmretrieve.errors import InputError, MediaError
-from mmretrieve.indexers.media import probe as probe_media
-from mmretrieve.indexers.metadata import VideoMetadata, read_metadata
-from mmretrieve.indexers.ocr import OcrReader
-from mmretrieve.indexers.sidecars import Sidecars, find_sidecars
-from mmretrieve.indexers.speech import SpeechReader, SpeechTrack
-from mmretrieve.indexers.visual import VisualPassage, iter_visual
+from mmretrieve.errors import StoppedError
+from mmretrieve.indexers.metadata import VideoMetadata
+from mmretrieve.indexers.reading import Reader, Reading, Wanted
+from mmretrieve.indexers.speech import SpeechTrack
 from mmretrieve.indexers.windows import Window, distribute, extend
-from mmretrieve.joint_ingest import JointPassage, Part, joint_parts
+from mmretrieve.isolation.pool import IsolatedReader
+from mmretrieve.joint_ingest import JointPassage, joint_parts
+from mmretrieve.lifecycle.keys import StageKey, stage_keys
+from mmretrieve.lifecycle.reuse import Kept, Part, Reuse
 from mmretrieve.reports import Stage
-from mmretrieve.storage.records import Thumbnail, VideoEntry, VideoRecord
+from mmretrieve.storage.records import Extraction, Heard, Seen, Thumbnail, VideoEntry, VideoRecord
 
+if TYPE_CHECKING:
+    from mmretrieve.indexers.visual import VisualPassage
+
+OCR_SOURCE = "rapidocr"
 THUMBNAIL_PX = 240
 _JPEG_QUALITY = 70
 _TOLD_WARNINGS = 20
@@ -81,169 +86,160 @@ class _Seen:
 
 
 class Ingestor:
-    """Reads and embeds videos; one for a run, shared by its worker threads."""
+    """Reads and embeds videos; one for a run, shared by its worker threads.
 
-    def __init__(self, settings: Settings, encoder: Encoder) -> None:
+    Files are read by ``reader``, by default in processes of their own with bounds of time and memory;
+    what comes out of it is embedded here.
+    """
+
+    def __init__(self, settings: Settings, encoder: Encoder, reader: Reader | None = None) -> None:
         self._settings = settings
         self._encoder = encoder
         self._joint = as_joint(encoder)
-        self._speech = SpeechReader(settings.speech, threads=1)
-        self._ocr = OcrReader(threads=1, settings=settings.ocr) if settings.ocr.enabled else None
-        self._listeners = ThreadPoolExecutor(settings.jobs, thread_name_prefix="speech")
+        self._keys = stage_keys(settings, encoder.fingerprints())
+        self._reader = reader if reader is not None else IsolatedReader(settings)
+        self._closed = threading.Event()
+
+    def warm_up(self, n_files: int) -> None:
+        """Get ready for so many files, in the background."""
+        self._reader.warm_up(min(n_files, self._settings.jobs))
+
+    def goes_on(self) -> bool:
+        """Whether :meth:`close` has not been called yet."""
+        return not self._closed.is_set()
 
     def close(self) -> None:
-        """Stop the threads that listen."""
-        self._listeners.shutdown(cancel_futures=True)
+        """End what is under way: threads inside :meth:`ingest` come back with an error at once."""
+        self._closed.set()
+        self._reader.close()
 
     def ingest(
-        self, path: Path, video_id: str, on_time: Callable[[float], None] | None = None
-    ) -> Ingested:
-        """Everything that the index holds about a file; ``on_time`` is told, from this thread, the
-        second of the video that has been reached.
-
-        Raises:
-            InputError: nothing in the file can be decoded.
-            SetupError: a model or an extra is missing; no other file would fare better.
-        """
-        clock, warnings = _Clock(), _Warnings()
-        probe = probe_media(path)
-        sidecars = find_sidecars(path, self._settings.speech.language)
-        metadata = read_metadata(path, probe, sidecars, warnings.add)
-        heard = self._listeners.submit(self._listen, path, probe, sidecars, warnings.add)
-        try:
-            seen = self._watch(path, probe, clock, warnings.add, on_time)
-        except MediaError as error:
-            if not _has_speech(heard):
-                raise
-            warnings.add(f"pictures cannot be decoded, indexed by its sound: {error}")
-            seen = ()
-        except BaseException:
-            heard.cancel()
-            raise
-        track, clock.seconds[Stage.SPEECH] = heard.result()
-        parts = tuple(self._parts(seen, track, metadata, clock))
-        video = self._record(path, video_id, probe, metadata, track, parts, warnings.all())
-        thumbnails = tuple(t for s in seen for t in s.thumbnails)
-        return Ingested(VideoEntry(video, parts, thumbnails), clock.seconds)
-
-    def _listen(
-        self, path: Path, probe: Probe, sidecars: Sidecars, warn: Callable[[str], None]
-    ) -> tuple[SpeechTrack, float]:
-        start = time.perf_counter()
-        try:
-            track = self._speech.read(path, probe, sidecars, warn)
-        except InputError as error:
-            warn(f"speech left out: {error}")
-            track = SpeechTrack()
-        return track, time.perf_counter() - start
-
-    def _watch(
         self,
         path: Path,
-        probe: Probe,
-        clock: _Clock,
-        warn: Callable[[str], None],
-        on_time: Callable[[float], None] | None,
-    ) -> tuple[_Seen, ...]:
-        settings = self._settings
-        if not probe.has_video or not settings.visual.enabled:
-            return ()
-        passages = iter_visual(path, probe, settings.visual, settings.passages, self._ocr, warn)
-        seen: list[_Seen] = []
-        while True:
-            with clock.time(Stage.VISUAL):
-                passage = next(passages, None)
-            if passage is None:
-                return tuple(seen)
-            with clock.time(Stage.FRAMES):
-                seen.append(self._look(passage))
-            if on_time is not None:
-                on_time(passage.end_s)
+        video_id: str,
+        on_time: Callable[[float], None] | None = None,
+        *,
+        sidecars: str = "",
+        kept: Kept | None = None,
+    ) -> Ingested:
+        """Everything that the index holds about a file; ``on_time`` is told, from this thread, the
+        second of the video that has been reached. ``sidecars``: signature of the files beside it.
+        What holds of ``kept``, an earlier state of the same bytes, is used again.
 
-    def _look(self, passage: VisualPassage) -> _Seen:
-        pictures = tuple(
-            Thumbnail(k.time_s, passage.number, thumbnail(k.image)) for k in passage.keyframes
+        Raises:
+            InputError: nothing in the file can be decoded, or reading it went over a bound.
+            SetupError: a model or an extra is missing; no other file would fare better.
+        """
+        clock, reuse = _Clock(), Reuse(kept, self._keys, together=self._joint is not None)
+        wanted = self._wanted(reuse)
+        watcher = _Watcher(self._encoder, reuse, wanted, clock, on_time)
+        reading = self._reader.read(path, watcher, wanted)
+        clock.seconds.update(reading.seconds)
+        seen = watcher.passages if wanted.pictures else list(_seen_before(reuse))
+        extraction = self._extraction(sidecars, seen, watcher.trace, reading, reuse, wanted)
+        for message in _told_before(reading, reuse, wanted):
+            watcher.warnings.add(message)
+        parts = tuple(self._parts(seen, reading.track, reading.metadata, clock, reuse))
+        video = self._record(path, video_id, reading, parts, watcher.warnings.all())
+        thumbnails = tuple(t for s in seen for t in s.thumbnails)
+        return Ingested(VideoEntry(video, parts, thumbnails, extraction), clock.seconds)
+
+    def _wanted(self, reuse: Reuse) -> Wanted:
+        """What has to be read anew."""
+        written = self._settings.ocr.enabled and not reuse.holds(StageKey.WRITTEN)
+        heard: SpeechTrack | None = None
+        if reuse.kept is not None and reuse.holds(StageKey.HEARD):
+            before = reuse.kept.extraction.heard
+            heard = SpeechTrack(before.segments, before.source, before.language)
+        return Wanted(written or not reuse.holds(StageKey.FRAMES), written, heard)
+
+    def _extraction(
+        self,
+        sidecars: str,
+        seen: Sequence[_Seen],
+        trace: Sequence[TracePoint],
+        reading: Reading,
+        reuse: Reuse,
+        wanted: Wanted,
+    ) -> Extraction:
+        """What is kept for the next time; stages that failed or were not needed have no key."""
+        keys = dict(self._keys)
+        before = reuse.kept.extraction if reuse.kept is not None else Extraction("")
+        heard = before.heard if wanted.heard is not None else Heard()
+        if reading.heard is not None:
+            track = reading.heard
+            heard = Heard(track.segments, track.source, track.language, reading.heard_warnings)
+        elif wanted.heard is None:
+            del keys[StageKey.HEARD]
+        if not reading.whole:
+            for stage in (StageKey.PICTURES, StageKey.FRAMES, StageKey.WRITTEN):
+                del keys[stage]
+        pictures = Seen(
+            tuple((s.window.start_s, s.window.end_s) for s in seen),
+            tuple(s.lines for s in seen),
+            reading.seen_warnings if wanted.pictures else before.seen.warnings,
+            tuple(trace) if wanted.pictures else before.seen.trace,
         )
-        window = Window(passage.number, passage.start_s, passage.end_s)
-        if self._joint is not None:
-            kept = tuple(self._joint.shrink(k) for k in passage.keyframes)
-            return _Seen(window, (), empty_tokens(0), passage.ocr, pictures, kept)
-        regions, tokens = self._encoder.frames(passage.keyframes)
-        return _Seen(window, regions, tokens, passage.ocr, pictures)
+        return Extraction(sidecars, keys, pictures, heard)
 
     def _parts(
         self,
-        seen: tuple[_Seen, ...],
+        seen: Sequence[_Seen],
         track: SpeechTrack,
         metadata: VideoMetadata,
         clock: _Clock,
+        reuse: Reuse,
     ) -> Iterator[Part]:
         windows = extend([s.window for s in seen], track.segments, self._settings.passages)
         spoken = distribute(windows, track.segments)
         pictures = {s.window.number: s for s in seen}
         if self._joint is not None:
-            yield from self._together(windows, pictures, spoken, track, metadata, clock)
+            passages = _together(windows, pictures, spoken)
+            sources = {Modality.OCR: OCR_SOURCE, Modality.SPEECH: track.source}
+            with clock.time(Stage.FRAMES):
+                yield from joint_parts(
+                    self._joint, passages, metadata.segments, sources, self.goes_on
+                )
             return
         for window in windows:
+            if not self.goes_on():
+                raise StoppedError("the run was stopped")
             picture = pictures.get(window.number)
             if picture is not None and len(picture.regions):
                 passage = _passage(window, Modality.FRAMES, picture.regions, "keyframes")
                 yield passage, picture.tokens
             texts = {
-                Modality.OCR: _lines(picture),
+                Modality.OCR: picture.lines if picture is not None else (),
                 Modality.SPEECH: spoken.get(window.number, ()),
             }
             with clock.time(Stage.TEXT):
-                tokens = self._encoder.texts(texts)
+                tokens = reuse.texts(window.number, texts) or self._encoder.texts(texts)
             for modality, source in (
-                (Modality.OCR, OcrReader.name),
+                (Modality.OCR, OCR_SOURCE),
                 (Modality.SPEECH, track.source),
             ):
                 if modality in tokens and len(tokens[modality].vectors):
                     yield _passage(window, modality, texts[modality], source), tokens[modality]
+        about = {Modality.METADATA: metadata.segments}
         with clock.time(Stage.TEXT):
-            about = self._encoder.texts({Modality.METADATA: metadata.segments})
-        if Modality.METADATA in about and len(about[Modality.METADATA].vectors):
+            tokens = reuse.texts(METADATA_PASSAGE, about) or self._encoder.texts(about)
+        if Modality.METADATA in tokens and len(tokens[Modality.METADATA].vectors):
             yield (
                 Passage(
                     METADATA_PASSAGE, Modality.METADATA, None, None, metadata.segments, "metadata"
                 ),
-                about[Modality.METADATA],
+                tokens[Modality.METADATA],
             )
-
-    def _together(
-        self,
-        windows: Sequence[Window],
-        pictures: Mapping[int, _Seen],
-        spoken: Mapping[int, tuple[Segment, ...]],
-        track: SpeechTrack,
-        metadata: VideoMetadata,
-        clock: _Clock,
-    ) -> Iterator[Part]:
-        assert self._joint is not None
-        sources = {Modality.OCR: OcrReader.name, Modality.SPEECH: track.source}
-        passages = [
-            JointPassage(
-                window,
-                _keyframes(pictures.get(window.number)),
-                _lines(pictures.get(window.number)),
-                spoken.get(window.number, ()),
-            )
-            for window in windows
-        ]
-        with clock.time(Stage.FRAMES):
-            yield from joint_parts(self._joint, passages, metadata.segments, sources)
 
     def _record(
         self,
         path: Path,
         video_id: str,
-        probe: Probe,
-        metadata: VideoMetadata,
-        track: SpeechTrack,
+        reading: Reading,
         parts: tuple[Part, ...],
         warnings: tuple[str, ...],
     ) -> VideoRecord:
+        probe, metadata, track = reading.probe, reading.metadata, reading.track
         counts = {m: 0 for m in MODALITIES}
         sources: dict[Modality, str] = {}
         for passage, tokens in parts:
@@ -266,6 +262,59 @@ class Ingestor:
             warnings=warnings,
             indexed_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+
+class _Watcher:
+    """Embeds the passages of one file as they come."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        reuse: Reuse,
+        wanted: Wanted,
+        clock: _Clock,
+        on_time: Callable[[float], None] | None,
+    ) -> None:
+        self._encoder = encoder
+        self._joint = as_joint(encoder)
+        self._before = {s.window.number: s for s in _seen_before(reuse)}
+        self._frames_hold = reuse.holds(StageKey.FRAMES)
+        self._read_anew = wanted.written
+        self._clock = clock
+        self._on_time = on_time
+        self.passages: list[_Seen] = []
+        self.trace: list[TracePoint] = []
+        self.warnings = _Warnings()
+
+    def probed(self, probe: Probe) -> None:
+        """Nothing to do: the facts come with the reading."""
+
+    def seen(self, passage: VisualPassage) -> None:
+        """Take in the next passage."""
+        self.trace += passage.trace
+        with self._clock.time(Stage.FRAMES):
+            self.passages.append(self._look(passage))
+        if self._on_time is not None:
+            self._on_time(passage.end_s)
+
+    def warn(self, message: str) -> None:
+        """Note what was left out."""
+        self.warnings.add(message)
+
+    def _look(self, passage: VisualPassage) -> _Seen:
+        before = self._before.get(passage.number)
+        lines = passage.ocr if self._read_anew or before is None else before.lines
+        window = Window(passage.number, passage.start_s, passage.end_s)
+        if before is not None and self._frames_hold:
+            return _Seen(window, before.regions, before.tokens, lines, before.thumbnails)
+        pictures = tuple(
+            Thumbnail(k.time_s, passage.number, thumbnail(k.image)) for k in passage.keyframes
+        )
+        if self._joint is not None:
+            kept = tuple(self._joint.shrink(k) for k in passage.keyframes)
+            return _Seen(window, (), empty_tokens(0), lines, pictures, kept)
+        regions, tokens = self._encoder.frames(passage.keyframes)
+        return _Seen(window, regions, tokens, lines, pictures)
 
 
 class _Warnings:
@@ -296,20 +345,46 @@ def thumbnail(image: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _lines(picture: _Seen | None) -> tuple[Segment, ...]:
-    return picture.lines if picture is not None else ()
-
-
-def _keyframes(picture: _Seen | None) -> tuple[Keyframe, ...]:
-    return picture.keyframes if picture is not None else ()
-
-
 def _passage(
     window: Window, modality: Modality, segments: tuple[Segment, ...], source: str
 ) -> Passage:
     return Passage(window.number, modality, window.start_s, window.end_s, segments, source)
 
 
-def _has_speech(heard: Future[tuple[SpeechTrack, float]]) -> bool:
-    track, _ = heard.result()
-    return bool(track.segments)
+def _together(
+    windows: Sequence[Window],
+    pictures: Mapping[int, _Seen],
+    spoken: Mapping[int, tuple[Segment, ...]],
+) -> list[JointPassage]:
+    """What is in each window, for an encoder that reads it in one context."""
+    found = []
+    for window in windows:
+        seen = pictures.get(window.number)
+        keyframes, lines = ((), ()) if seen is None else (seen.keyframes, seen.lines)
+        found.append(JointPassage(window, keyframes, lines, spoken.get(window.number, ())))
+    return found
+
+
+def _seen_before(reuse: Reuse) -> Iterator[_Seen]:
+    """The passages of pictures as the index has them, with the lines that still hold."""
+    kept = reuse.kept
+    if kept is None or not reuse.holds(StageKey.PICTURES):
+        return
+    lines = kept.extraction.seen.lines if reuse.holds(StageKey.WRITTEN) else ()
+    for number, (start_s, end_s) in enumerate(kept.extraction.seen.windows):
+        part = kept.part(number, Modality.FRAMES)
+        yield _Seen(
+            Window(number, start_s, end_s),
+            part[0].segments if part is not None else (),
+            part[1] if part is not None else empty_tokens(0),
+            lines[number] if number < len(lines) else (),
+            tuple(t for t in kept.thumbnails if t.passage == number),
+        )
+
+
+def _told_before(reading: Reading, reuse: Reuse, wanted: Wanted) -> Iterator[str]:
+    """Warnings of the stages whose earlier results are used again."""
+    if reuse.kept is not None and not wanted.pictures:
+        yield from reuse.kept.extraction.seen.warnings
+    if reuse.kept is not None and wanted.heard is not None and reading.track is wanted.heard:
+        yield from reuse.kept.extraction.heard.warnings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mmretrieve.datatypes import (
@@ -11,12 +11,11 @@ from mmretrieve.datatypes import (
     Modality,
     Passage,
     Segment,
-    TokenEmbeddings,
 )
 from mmretrieve.encoders.base import JointContent, JointEncoder, JointTokens
+from mmretrieve.errors import StoppedError
 from mmretrieve.indexers.windows import Window
-
-Part = tuple[Passage, TokenEmbeddings]
+from mmretrieve.lifecycle.reuse import Part
 
 TOGETHER = 8
 """Passages given to the encoder at once, which can then put those of like length in one run."""
@@ -46,10 +45,17 @@ def joint_parts(
     passages: Sequence[JointPassage],
     metadata: tuple[Segment, ...],
     sources: Mapping[Modality, str],
+    goes_on: Callable[[], bool],
 ) -> Iterator[Part]:
     """The parts of a video, a passage's modalities in one context. Its metadata is read beside
-    pictures of the whole video, of which no token is kept: they are there in the passages."""
+    pictures of the whole video, of which no token is kept: they are there in the passages.
+
+    Raises:
+        StoppedError: ``goes_on`` says no.
+    """
     for start in range(0, len(passages), TOGETHER):
+        if not goes_on():
+            raise StoppedError("the run was stopped")
         group = passages[start : start + TOGETHER]
         contents = [passage.content() for passage in group]
         for passage, content, made in zip(group, contents, encoder.joint(contents), strict=True):

@@ -33,7 +33,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """One file of a run. ``duration_s`` of video, ``took_s`` of work, ``error`` when it failed."""
+    """One file of a run. ``duration_s`` of video, ``took_s`` of work, ``error`` when it failed,
+    ``reason``: why something was (or would be) done."""
 
     path: str
     outcome: Outcome
@@ -43,6 +44,7 @@ class FileResult:
     warnings: tuple[str, ...] = ()
     n_tokens: Mapping[Modality, int] = field(default_factory=dict)
     stage_s: Mapping[Stage, float] = field(default_factory=dict)
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,27 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """The state that an index is in. ``last_run``, ``last_verify``, ``last_repair`` and ``last_trouble`` are
+    the newest records of the log, None where there are none; ``writer`` is at work; ``unsettled`` when a
+    run was killed and the next one has to tidy up; ``n_unsealed`` videos are searched without codes;
+    ``n_versions`` and ``n_pieces`` are of all tables: compaction makes them fewer; ``n_waiting`` folders
+    of codes wait to be removed."""
+
+    writer: str | None
+    unsettled: bool
+    n_unsealed: int
+    n_versions: int
+    n_pieces: int
+    n_waiting: int
+    notes: tuple[str, ...] = ()
+    last_run: Mapping[str, object] | None = None
+    last_verify: Mapping[str, object] | None = None
+    last_repair: Mapping[str, object] | None = None
+    last_trouble: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class IndexInfo:
     """Counts and sizes of an index."""
 
@@ -132,3 +155,30 @@ class IndexInfo:
     encoders: Mapping[str, str]
     failures: tuple[Failure, ...]
     search_path: str
+    health: Health | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SharedStretch:
+    """Two videos that show the same: how alike (0 to 1), and the seconds of each that are shared."""
+
+    first: str
+    second: str
+    similarity: float
+    first_span: tuple[float, float]
+    second_span: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroup:
+    """Files that show the same pictures. ``paths`` are all of them; those of equal bytes are stored as
+    one video and listed in ``equal``, each set together; ``stretches`` tell of the others."""
+
+    paths: tuple[str, ...]
+    equal: tuple[tuple[str, ...], ...]
+    stretches: tuple[SharedStretch, ...]
+
+    @property
+    def similarity(self) -> float:
+        """Of the two that are least alike of those that were compared."""
+        return min((stretch.similarity for stretch in self.stretches), default=1.0)

@@ -187,3 +187,107 @@ def tone(seconds: float, hertz: float = 440.0) -> NDArray[np.float32]:
 def write_json(path: Path, data: object) -> None:
     """For settings that a test makes up."""
     path.write_text(json.dumps(data), encoding="utf-8")
+
+
+CLIP_CONFIG: dict[str, Any] = {
+    "embed_dim": 24,
+    "vision_cfg": {
+        "image_size": 56,
+        "layers": 2,
+        "width": 32,
+        "head_width": 16,
+        "patch_size": 14,
+    },
+    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
+
+
+def write_clip(folder: Path, config: dict[str, Any] | None = None, seed: int = 0) -> Path:
+    """A folder of an open_clip model as the hub has them, with random weights."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    data = {
+        "model_cfg": config or CLIP_CONFIG,
+        "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
+    }
+    write_json(folder / "open_clip_config.json", data)
+    torch.manual_seed(seed)
+    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, parameter[0].numel() ** -0.5)
+    save_file(dict(model.state_dict()), folder / "open_clip_model.safetensors")
+    return folder
+
+
+def write_colbert(folder: Path, **settings: object) -> Path:
+    """A folder of a ColBERT-type model as PyLate saves it: BERT, a dense layer, marks, lengths."""
+    import torch
+    from safetensors.torch import save_file
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer()
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    made.train_from_iterator(
+        _CORPUS * 3,
+        trainers.WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False),
+    )
+    ends = [(name, made.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    made.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=ends)
+    tokenizer = BertTokenizerFast(tokenizer_object=made)
+    tokenizer.add_tokens(["[Q] ", "[D] "])
+    tokenizer.save_pretrained(str(folder))
+    torch.manual_seed(0)
+    network = BertModel(
+        BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            initializer_range=0.3,
+        )
+    )
+    network.save_pretrained(str(folder))
+    (folder / "1_Dense").mkdir(exist_ok=True)
+    write_json(
+        folder / "1_Dense" / "config.json",
+        {
+            "in_features": 32,
+            "out_features": 16,
+            "bias": False,
+            "activation_function": "torch.nn.modules.linear.Identity",
+        },
+    )
+    weight = {"linear.weight": torch.randn(16, 32) / 32**0.5}
+    save_file(weight, folder / "1_Dense" / "model.safetensors")
+    write_json(
+        folder / "modules.json",
+        [
+            {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+            {"idx": 1, "name": "1", "path": "1_Dense", "type": "pylate.models.Dense.Dense"},
+        ],
+    )
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {
+            "query_prefix": "[Q] ",
+            "document_prefix": "[D] ",
+            "query_length": 12,
+            "document_length": 16,
+            "do_query_expansion": True,
+            "attend_to_expansion_tokens": False,
+            "skiplist_words": [",", "."],
+            "similarity_fn_name": "MaxSim",
+            **settings,
+        },
+    )
+    return folder

@@ -53,12 +53,10 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JointContent:
-    """All modalities of one passage: what is read together. ``audio``: mono float32 at 16 kHz, from
-    ``start_s`` to ``end_s``; for encoders that hear."""
+    """All modalities of one passage: what is read together. Without times where ``start_s`` is None."""
 
     keyframes: tuple[Keyframe, ...] = ()
     texts: Mapping[Modality, Sequence[Segment]] = field(default_factory=dict)
-    audio: NDArray[np.float32] | None = None
     start_s: float | None = None
     end_s: float | None = None
 

@@ -191,7 +191,6 @@ def _document(content: JointContent) -> Document:
         speech=text[Modality.SPEECH],
         ocr=text[Modality.OCR],
         metadata=text[Modality.METADATA],
-        audio=content.audio,
     )
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mmretrieve.datatypes import Modality, QueryTokens, Segment, TokenEmbeddings
 from mmretrieve.encoders.spans import joined, of_segments, query_words
 from mmretrieve.errors import UsageError, WeightsError
-from mmretrieve.models.extras import device_of, require
+from mmretrieve.models.extras import device_of, quiet, require
 from mmretrieve.models.folders import check_weights, fingerprints, read_json, resolve
 
 SPACE = "text"
@@ -161,20 +161,30 @@ class _Network:
         torch, transformers = require("torch", "colbert"), require("transformers", "colbert")
         self._torch, self._layout, self._device = torch, layout, device
         check_weights(layout.transformer)
+        self._tokenizer = _tokenizer(layout.transformer)
+        self._vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
+        self._first, self._last = _ends(self._tokenizer)
+        self._mark = {prefix: self._prefix(prefix) for prefix in _prefixes(layout)}
+        self._mask = self._vocabulary.get(_mask_token(layout.transformer))
         try:
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-                str(layout.transformer), local_files_only=True
-            )
-            self._model = transformers.AutoModel.from_pretrained(
-                str(layout.transformer), local_files_only=True, use_safetensors=True
-            )
+            with quiet(transformers):
+                self._model = transformers.AutoModel.from_pretrained(
+                    str(layout.transformer), local_files_only=True, use_safetensors=True
+                )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise WeightsError(
                 f"{layout.transformer} cannot be loaded ({error}): fetch the model again"
             ) from error
         self._model = self._model.to(device).eval()
         self._dense = [_dense(torch, folder, device) for folder in layout.dense]
-        self._skipped = self._ids(layout.skipped)
+        self._skipped = frozenset(
+            self._vocabulary[word] for word in layout.skipped if word in self._vocabulary
+        )
+        if layout.expands and self._mask is None:
+            raise WeightsError(
+                f"{layout.transformer} has no mask token to fill queries with: expected one in "
+                "tokenizer_config.json"
+            )
 
     def query(self, text: str) -> _Row:
         """Cut to the length of queries, and filled to it with mask tokens."""
@@ -183,7 +193,7 @@ class _Network:
         attention = [1] * len(ids)
         if layout.expands:
             lacking = layout.query_length - len(ids)
-            ids += [self._tokenizer.mask_token_id] * lacking
+            ids += [self._mask] * lacking
             spans += [(0, 0)] * lacking
             attention += [int(layout.attends)] * lacking
         return _Row(self._run(ids, attention), np.array(spans, np.int64), n_cut)
@@ -208,30 +218,19 @@ class _Network:
     ) -> tuple[list[int], list[tuple[int, int]], int]:
         """Ids of a context, the characters of ``text`` that they stand for, and how many did not go
         in: the first special token, the prefix, the text, the last special token."""
-        tokenizer = self._tokenizer
-        made = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        mark = self._prefix(prefix)
-        first, last = _ends(tokenizer)
-        room = length - len(mark) - len(first) - len(last)
-        ids = [*first, *mark, *made["input_ids"][:room], *last]
-        spans = [tuple(span) for span in made["offset_mapping"][:room]]
-        n_lead = len(first) + len(mark)
-        full = [(0, 0)] * n_lead + spans + [(0, 0)] * len(last)
-        return ids, full, max(len(made["input_ids"]) - room, 0)
+        made = self._tokenizer.encode(_sound(text), add_special_tokens=False)
+        lead = [*self._first, *self._mark[prefix]]
+        room = length - len(lead) - len(self._last)
+        ids = [*lead, *made.ids[:room], *self._last]
+        spans = [(0, 0)] * len(lead) + made.offsets[:room] + [(0, 0)] * len(self._last)
+        return ids, spans, max(len(made.ids) - room, 0)
 
     def _prefix(self, prefix: str) -> list[int]:
         """A prefix is one token of its own where the tokenizer knows it, else its pieces."""
-        if not prefix:
-            return []
-        vocabulary = self._tokenizer.get_vocab()
-        if prefix in vocabulary:
-            return [vocabulary[prefix]]
-        ids: list[int] = self._tokenizer(prefix, add_special_tokens=False)["input_ids"]
+        if prefix in self._vocabulary:
+            return [self._vocabulary[prefix]]
+        ids: list[int] = self._tokenizer.encode(prefix, add_special_tokens=False).ids
         return ids
-
-    def _ids(self, words: frozenset[str]) -> frozenset[int]:
-        vocabulary = self._tokenizer.get_vocab()
-        return frozenset(vocabulary[word] for word in words if word in vocabulary)
 
     def _run(self, ids: Sequence[int], attention: Sequence[int]) -> NDArray[np.float32]:
         torch = self._torch
@@ -246,11 +245,40 @@ class _Network:
         return vectors
 
 
+def _tokenizer(folder: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    try:
+        made = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises no narrower one
+        raise WeightsError(f"{path} cannot be read ({error}): fetch the model again") from error
+    made.no_truncation()
+    made.no_padding()
+    made.encode_special_tokens = True  # marks inside a text are text
+    return made
+
+
+def _mask_token(folder: Path) -> str:
+    path = folder / "tokenizer_config.json"
+    given = read_json(path).get("mask_token") if path.is_file() else None
+    name = given.get("content") if isinstance(given, dict) else given
+    return str(name or "[MASK]")
+
+
+def _prefixes(layout: ColbertLayout) -> tuple[str, str]:
+    return layout.query_prefix, layout.document_prefix
+
+
 def _ends(tokenizer: Any) -> tuple[list[int], list[int]]:
     """The special tokens before and after a text."""
-    around = tokenizer.build_inputs_with_special_tokens([])
-    middle = len(around) // 2
+    around = tokenizer.encode("", add_special_tokens=True).ids
+    middle = (len(around) + 1) // 2
     return list(around[:middle]), list(around[middle:])
+
+
+def _sound(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _moved(span: tuple[int, int], by: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -164,7 +165,7 @@ class _Network:
         try:
             self._model, self._prepare = _build(open_clip, source)
             open_clip.load_checkpoint(self._model, str(source.weights))
-        except (RuntimeError, OSError, ValueError, KeyError) as error:
+        except (RuntimeError, OSError, ValueError, KeyError, AssertionError) as error:
             raise WeightsError(
                 f"{source.weights} cannot be loaded as {source.name} ({error}): name the model that "
                 "the weights are of with --model"
@@ -212,13 +213,20 @@ class _Network:
 
 def _build(open_clip: Any, source: _Source) -> tuple[Any, Any]:
     """The network with random weights, and what prepares a picture for it. No tower fetches any."""
-    model, _, prepare = open_clip.create_model_and_transforms(
-        source.name,
-        pretrained=None,
-        load_weights=False,
-        pretrained_image=False,
-        pretrained_text=False,
-    )
+    before = logging.root.manager.disable
+    logging.disable(
+        logging.WARNING
+    )  # it would warn that the weights are random, as they are so far
+    try:
+        model, _, prepare = open_clip.create_model_and_transforms(
+            source.name,
+            pretrained=None,
+            load_weights=False,
+            pretrained_image=False,
+            pretrained_text=False,
+        )
+    finally:
+        logging.disable(before)
     return model, prepare
 
 

@@ -3,6 +3,8 @@ which device and which precision a setting means."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from importlib import import_module
 from typing import Any
@@ -32,6 +34,22 @@ def require(module: str, extra: str) -> Any:
         raise MissingExtraError(
             f'{module} cannot be imported ({error}): pip install "mmretrieve[{extra}]"'
         ) from error
+
+
+@contextmanager
+def quiet(transformers: Any) -> Iterator[None]:
+    """Without transformers' bars, and without its warnings: that a backbone has no projection of its
+    own, and that it has a head for words, is as it should be."""
+    logging = transformers.logging
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def precision_of(name: str) -> Precision:

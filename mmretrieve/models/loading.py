@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mmretrieve.errors import UsageError, WeightsError
 from mmretrieve.models.adapters import base_of, has_adapter, load_adapter, save_adapter
 from mmretrieve.models.dialects import DIALECTS, Backbone
-from mmretrieve.models.extras import Precision, require
+from mmretrieve.models.extras import Precision, quiet, require
 from mmretrieve.models.folders import Lookup, cached, check_weights, read_json, resolve
 from mmretrieve.models.pictures import PatchShape
 from mmretrieve.models.turns import Limits, TurnBuilder
@@ -174,7 +173,7 @@ def _backbone(folder: Path, kind: Backbone, precision: Precision, device: str) -
         Backbone.QWEN_OMNI: "Qwen2_5OmniThinkerForConditionalGeneration",
     }[kind]
     try:
-        with _quiet(transformers.logging):
+        with quiet(transformers):
             return getattr(transformers, name).from_pretrained(
                 str(folder), local_files_only=True, **options
             )
@@ -190,18 +189,6 @@ def _dtype(precision: Precision, device: str) -> Any:
     if precision is Precision.AUTO:
         precision = Precision.FLOAT32 if device == "cpu" else Precision.BFLOAT16
     return torch.float32 if precision is Precision.FLOAT32 else torch.bfloat16
-
-
-@contextmanager
-def _quiet(logging: Any) -> Iterator[None]:
-    """The backbone has no projection of its own, and transformers would warn of it."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
 
 
 def builder(files: Files, kind: Backbone, config: Any, limits: Limits) -> TurnBuilder:
@@ -351,5 +338,5 @@ def _save_backbone(model: Clamr, folder: Path) -> None:
     }
     import transformers
 
-    with _quiet(transformers.logging):
+    with quiet(transformers):
         model.backbone.save_pretrained(str(folder), state_dict=state)

@@ -43,6 +43,8 @@ class Scoring:
     scale: Mapping[Modality, float] = field(default_factory=lambda: SCALE)
     prior: Mapping[Modality, float] = field(default_factory=lambda: CHANCE)
     prior_weight: float = 4.0
+    gate: bool = False
+    """Whether :mod:`mmretrieve.scoring.gate` multiplies weights of its own into ``weights``."""
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -63,7 +65,7 @@ class Scoring:
             f"{m}:{w:g},{self.scale[m]:g},{self.prior[m]:g}"
             for m, w in zip(MODALITIES, self.weight_vector, strict=True)
         ]
-        plain = f"{self.aggregation} {self.power:g} {self.centre} {self.prior_weight:g}"
+        plain = f"{self.aggregation} {self.power:g} {self.centre} {self.prior_weight:g} {self.gate}"
         return " ".join([plain, *per_modality])
 
     @property
@@ -117,6 +119,12 @@ def evidence(similarity: Array, calibration: Calibration, scoring: Scoring) -> A
         above = np.sign(above) * np.abs(above) ** scoring.power
     above[np.isneginf(similarity)] = -np.inf
     return np.asarray(above, np.float32)
+
+
+def token_scores(above: Array) -> Array:
+    """``(n_docs,)`` of ``(n_docs, n_tokens)`` distances above chance, the largest of any modality and not
+    negative: mean third powers, which is ``token_max`` without weights."""
+    return np.asarray((above * above * above).mean(axis=1), np.float32)
 
 
 def contributions(values: Array, scoring: Scoring) -> Array:

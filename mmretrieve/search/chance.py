@@ -11,9 +11,23 @@ from numpy.typing import NDArray
 from mmretrieve.datatypes import MODALITIES
 from mmretrieve.kernels.arrays import Floats, Tokens8
 from mmretrieve.kernels.base import Kernels, Numbers
-from mmretrieve.scoring.aggregation import Calibration, Scoring, calibration_of
+from mmretrieve.scoring.aggregation import (
+    Calibration,
+    Scoring,
+    calibration_of,
+    token_scores,
+)
 from mmretrieve.search.prepared import PreparedQuery
 from mmretrieve.storage.codes.segment import Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What a query reaches by chance. ``typical``: mean over sampled documents of the cube root of their
+    token-wise scores without weights; 0 for scores that are not above chance."""
+
+    calibration: Calibration
+    typical: float
 
 
 class Chance:
@@ -24,16 +38,24 @@ class Chance:
         self._n_documents = 0 if sample is None else sample.layout.n_videos
         self._cells = [] if sample is None else [_cells(sample, m) for m in range(len(MODALITIES))]
 
-    def levels(self, query: PreparedQuery, scoring: Scoring) -> Calibration:
+    def levels(self, query: PreparedQuery, scoring: Scoring) -> Level:
         """Chance levels of a query's tokens, from eight-bit similarities. Modalities without weight are
         not looked at: there they are the prior."""
         totals = np.zeros((len(MODALITIES), query.n_tokens))
         counts = np.zeros(len(MODALITIES))
+        found = {}
         for m, cells in enumerate(self._cells if scoring.centre else ()):
             if cells is not None and scoring.weight_vector[m] > 0:
-                totals[m] = self._maxima(cells, query, m).sum(axis=0, dtype=np.float64)
+                found[m] = (cells.document, self._maxima(cells, query, m))
+                totals[m] = found[m][1].sum(axis=0, dtype=np.float64)
                 counts[m] = len(cells.document)
-        return calibration_of(totals, counts, scoring)
+        calibration = calibration_of(totals, counts, scoring)
+        best = np.zeros((self._n_documents, query.n_tokens), np.float32)
+        for m, (document, maxima) in found.items():
+            above = (maxima - calibration.null[m]) * (1 / calibration.scale[m])
+            best[document] = np.maximum(best[document], above)
+        typical = np.cbrt(token_scores(best)).mean() if self._n_documents else 0.0
+        return Level(calibration, float(typical))
 
     def similarities(self, query: PreparedQuery) -> Floats:
         """``(n_documents, n_modalities, nq)`` of the sample in eight bits, ``-inf`` where missing."""

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmretrieve.datatypes import MODALITIES, Evidence, Hit, Modality, VideoRef
-from mmretrieve.scoring.nulls import Nulls
 from mmretrieve.search.evidence import Win, content_words, describe, unmatched_words, wins
+from mmretrieve.search.judging import Judge
 from mmretrieve.search.moments import moment
 from mmretrieve.search.ranking import Ranking
 from mmretrieve.storage.cells import CellDetail
@@ -35,7 +35,7 @@ class Describer:
         self._spaces = spaces
 
     def hits(
-        self, answers: Sequence[Answer], ranking: Ranking, passages: Ranking, nulls: Nulls
+        self, answers: Sequence[Answer], ranking: Ranking, passages: Ranking, judge: Judge
     ) -> list[Hit]:
         """Hits of ``answers``, whose documents are of ``ranking`` and whose moments are of ``passages``
         (which may be the same)."""
@@ -49,7 +49,7 @@ class Describer:
             own = [describe(found, ranking, details) for found in scored]
         words = content_words(ranking.query)
         return [
-            self._hit(rank, answer.scored, ranking, evidence, around, nulls, words)
+            self._hit(rank, answer.scored, ranking, evidence, around, judge, words)
             for rank, (answer, evidence, around) in enumerate(
                 zip(answers, own, nearby, strict=True), 1
             )
@@ -67,7 +67,7 @@ class Describer:
         ranking: Ranking,
         evidence: tuple[Evidence, ...],
         nearby: Sequence[Sequence[Evidence]],
-        nulls: Nulls,
+        judge: Judge,
         words: Sequence[tuple[str, NDArray[np.bool_]]],
     ) -> Hit:
         video = self._snapshot.videos[int(ranking.documents.video[document])]
@@ -78,7 +78,7 @@ class Describer:
             video=VideoRef(video.video_id, path, video.title, video.duration_s),
             moment=moment([e for found in nearby for e in found], score, video.duration_s),
             score=score,
-            confidence=nulls.confidence(score, len(ranking.query.texts)),
+            confidence=judge.confidence(ranking, document),
             modalities=_mean_similarities(ranking, document),
             evidence=evidence,
             unmatched=unmatched_words(ranking, document, words),

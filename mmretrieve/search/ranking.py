@@ -35,7 +35,8 @@ class Ranking:
     """The best documents of one kind for one query, scored exactly.
 
     ``similarity`` ``(n_documents, n_modalities, nq)``; ``scores`` ``(n_documents,)``; ``order`` document
-    numbers, best first, ties by video id and passage. ``paths``: how they were found.
+    numbers, best first, ties by video id and passage. ``paths``: how they were found; ``typical``: what
+    others score by chance.
     """
 
     query: QueryTokens
@@ -47,6 +48,7 @@ class Ranking:
     scores: Floats
     order: NDArray[np.int64]
     paths: tuple[Path, ...] = ()
+    typical: float = 0.0
 
     def parts(self, document: int) -> Floats:
         """``(n_modalities, nq)``: contributions that add up to the document's score."""
@@ -81,9 +83,10 @@ class Ranker:
 
     def stages(self, query: PreparedQuery, scoring: Scoring, by_video: bool) -> Stages:
         """The stages for one query and kind of document."""
-        rule = Rule(scoring, self._chance[by_video].levels(query, scoring), by_video)
+        level = self._chance[by_video].levels(query, scoring)
+        rule = Rule(scoring, level.calibration, by_video)
         tables = TableCache(lambda books: query_tables(self.kernels, query, books, rule))
-        return Stages(self.kernels, self.limits, query, rule, tables)
+        return Stages(self.kernels, self.limits, query, rule, tables, level.typical)
 
     def rank(self, stages: Stages, selections: Sequence[Selection], n: int) -> Ranking:
         """The best ``n`` documents of what ``selections`` (one a segment) let take part, and those that
@@ -162,7 +165,7 @@ class Ranker:
         scores = aggregate(values, rule.scoring)
         return Ranking(
             query.query, rule.scoring, documents, cells, similarity, rule.calibration, scores,
-            _order(documents, scores), paths,
+            _order(documents, scores), paths, stages.typical,
         )  # fmt: skip
 
     def rank_of(

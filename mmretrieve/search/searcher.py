@@ -7,6 +7,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mmretrieve.datatypes import (
     MODALITIES,
     ConfidenceLabel,
@@ -16,16 +19,19 @@ from mmretrieve.datatypes import (
     QueryTokens,
     SearchResult,
 )
-from mmretrieve.errors import UsageError
+from mmretrieve.errors import IndexFormatError, UsageError
 from mmretrieve.kernels.base import Kernels
 from mmretrieve.scoring.aggregation import Scoring
-from mmretrieve.scoring.nulls import Nulls, estimate, null_queries
+from mmretrieve.scoring.answered import N_LOOKED_AT, Background
+from mmretrieve.scoring.gate import gated
+from mmretrieve.scoring.nulls import null_queries
 from mmretrieve.search.hits import Answer, Describer
+from mmretrieve.search.judging import Judge, background, judge, signs
 from mmretrieve.search.moments import best_passage, group_passages
 from mmretrieve.search.prepared import PreparedQuery, Space, prepare
 from mmretrieve.search.ranking import Ranker, Ranking
 from mmretrieve.search.selection import Selection, n_videos, select
-from mmretrieve.search.stages import Limits, Path
+from mmretrieve.search.stages import Limits, Path, Stages
 from mmretrieve.storage.reader import Snapshot
 
 MAX_K = 10_000
@@ -52,13 +58,19 @@ class Searcher:
         snapshot: Snapshot,
         encode: Callable[[str], QueryTokens],
         kernels: Kernels,
-        nulls: Mapping[str, Nulls] | None = None,
+        nulls: Mapping[str, Background] | None = None,
         limits: Limits | None = None,
     ) -> None:
         """``nulls``: null scores measured before on this snapshot, as :meth:`nulls` gives them."""
         self._snapshot = snapshot
         self._encode = encode
         manifest = snapshot.manifest
+        lacking = [m.value for m in MODALITIES if m not in manifest.spaces]
+        if lacking:
+            raise IndexFormatError(
+                f"the manifest of {snapshot.folder} names no vector space for {', '.join(lacking)}: "
+                "restore the file, or index again into a new folder"
+            )
         self._spaces = [Space(manifest.spaces[m], manifest.width(m)) for m in MODALITIES]
         self._kernels = kernels
         self._ranker = Ranker(snapshot, kernels, limits or Limits())
@@ -86,8 +98,8 @@ class Searcher:
             answers = [
                 Answer(g.documents[0], g.documents) for g in group_passages(ranking, request.k)
             ]
-        nulls = self._null_scores(scoring, request.group_by)
-        hits = self._describer.hits(answers, ranking, passages, nulls)
+        judging = self._judge(query, ranking, scoring, request)
+        hits = self._describer.hits(answers, ranking, passages, judging)
         kept = [h for h in hits if _sure_enough(h, request.min_confidence)]
         surest = max((_LABELS.index(h.confidence.label) for h in hits), default=0)
         weights = scoring.weight_vector
@@ -107,7 +119,8 @@ class Searcher:
     def explain(self, text: str, video: int, at_s: float | None, scoring: Scoring) -> Hit | None:
         """The best moment (or the one at ``at_s``) of one video, whatever its rank."""
         selections = self.selections(Filter())
-        stages = self._ranker.stages(self._prepared(text), scoring, by_video=False)
+        query = self._prepared(text)
+        stages = self._stages(query, scoring, by_video=False)
         if at_s is None:
             ranking = self._ranker.best_passages(stages, selections, [video])
         else:
@@ -115,15 +128,27 @@ class Searcher:
         if not len(ranking.order):
             return None
         document = int(ranking.order[0])
-        nulls = self._null_scores(scoring, GroupBy.MOMENT)
-        hit = self._describer.hits([Answer(document, (document,))], ranking, ranking, nulls)[0]
+        best = self._rank(query, selections, scoring, GroupBy.MOMENT, 1)
+        judging = judge(self._background(scoring, GroupBy.MOMENT), best, GroupBy.MOMENT)
+        hit = self._describer.hits([Answer(document, (document,))], ranking, ranking, judging)[0]
         passage = int(ranking.documents.passage[document])
         return replace(hit, rank=self._ranker.rank_of(stages, selections, video, passage))
 
-    def nulls(self) -> dict[str, Nulls]:
-        """Null scores of the usual kinds of search: default scoring, by moment and by video."""
+    def evidence_of_answer(self, text: str) -> tuple[NDArray[np.float64], float, int]:
+        """The signs of the best moment in the order of
+        :data:`~mmretrieve.scoring.answered.SIGNS`, its score, and the number of query tokens: what
+        confidence is fitted on."""
+        ranking = self._rank(
+            self._prepared(text), self.selections(Filter()), Scoring(), GroupBy.MOMENT, 1
+        )
+        score = float(ranking.scores[ranking.order[0]]) if len(ranking.order) else 0.0
+        known = self._background(Scoring(), GroupBy.MOMENT)
+        return known.vector(signs(ranking, GroupBy.MOMENT), score), score, len(ranking.query.texts)
+
+    def nulls(self) -> dict[str, Background]:
+        """What null queries find in the usual kinds of search: default scoring, by moment and by video."""
         for unit in GroupBy:
-            self._null_scores(Scoring(), unit)
+            self._background(Scoring(), unit)
         return dict(self._nulls)
 
     def selections(self, wanted: Filter) -> tuple[Selection, ...]:
@@ -138,6 +163,19 @@ class Searcher:
     def _prepared(self, text: str) -> PreparedQuery:
         return prepare(self._encode(text), self._spaces, self._kernels)
 
+    def _judge(
+        self, query: PreparedQuery, ranking: Ranking, scoring: Scoring, request: Request
+    ) -> Judge:
+        """What the whole library holds is what counts: a filter of videos must not change how sure a hit
+        is."""
+        if replace(request.filter, modalities=MODALITIES) != Filter():
+            everywhere = self.selections(Filter())
+            ranking = self._rank(query, everywhere, scoring, request.group_by, request.k)
+        return judge(self._background(scoring, request.group_by), ranking, request.group_by)
+
+    def _stages(self, query: PreparedQuery, scoring: Scoring, by_video: bool) -> Stages:
+        return self._ranker.stages(query, gated(scoring, query.vectors[0]), by_video)
+
     def _rank(
         self,
         query: PreparedQuery,
@@ -147,8 +185,9 @@ class Searcher:
         k: int,
     ) -> Ranking:
         by_video = unit is GroupBy.VIDEO
-        stages = self._ranker.stages(query, scoring, by_video)
-        return self._ranker.rank(stages, selections, k + 6 if by_video else 2 * k + 12)
+        stages = self._stages(query, scoring, by_video)
+        n = max(N_LOOKED_AT[unit], k + 6 if by_video else 2 * k + 12)
+        return self._ranker.rank(stages, selections, n)
 
     def _video_answers(
         self,
@@ -160,7 +199,7 @@ class Searcher:
     ) -> tuple[Ranking, list[Answer]]:
         best = ranking.order[:k]
         videos = [int(v) for v in ranking.documents.video[best]]
-        stages = self._ranker.stages(query, scoring, by_video=False)
+        stages = self._stages(query, scoring, by_video=False)
         passages = self._ranker.best_passages(stages, selections, videos)
         answers = []
         for document, video in zip(best.tolist(), videos, strict=True):
@@ -168,24 +207,18 @@ class Searcher:
             answers.append(Answer(document, () if inside is None else (inside,)))
         return passages, answers
 
-    def _null_scores(self, scoring: Scoring, unit: GroupBy) -> Nulls:
-        """Null scores of the same kind of search, in the whole index, whatever the filter keeps of
+    def _background(self, scoring: Scoring, unit: GroupBy) -> Background:
+        """Null queries in the same kind of search, in the whole index, whatever the filter keeps of
         videos: a filter must not make chance look like an answer."""
         key = f"{scoring.key} {unit}"
         if key not in self._nulls:
             selections = self.selections(Filter())
-            self._nulls[key] = estimate(
-                null_queries(), lambda text: self._best(text, scoring, selections, unit)
+            self._nulls[key] = background(
+                null_queries(),
+                lambda text: self._rank(self._prepared(text), selections, scoring, unit, 1),
+                unit,
             )
         return self._nulls[key]
-
-    def _best(
-        self, text: str, scoring: Scoring, selections: Sequence[Selection], unit: GroupBy
-    ) -> tuple[int, float]:
-        query = self._prepared(text)
-        ranking = self._rank(query, selections, scoring, unit, 1)
-        best = float(ranking.scores[ranking.order[0]]) if len(ranking.order) else 0.0
-        return query.n_tokens, best
 
 
 def masked(scoring: Scoring, wanted: Filter) -> Scoring:

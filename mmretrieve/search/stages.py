@@ -36,18 +36,20 @@ class Limits:
     lists_share: float = 0.1
     """Lists serve when at least this share of a segment takes part."""
     after_lists: int = 4096
-    after_centroids: int = 640
-    videos_after_centroids: int = 96
+    after_centroids: int = 768
+    videos_after_centroids: int = 128
+    """With equal weights. Uneven ones leave the lighter modalities fewer steps of a byte, and more
+    documents stay in proportion to the largest weight by the mean one."""
     list_share: float = 0.01
     """Of all tokens, those in lists that are followed."""
     passages: int = 128
-    videos: int = 48
+    videos: int = 64
     """Candidates that may be scored exactly, at least."""
     spare: int = 14
     spare_uncoded: int = 4
     """Documents scored exactly at once, beside as many as are wanted: where some candidates come from
     two-bit residuals, and where none does."""
-    margin: float = 2.5
+    margin: float = 2.75
     """Standard deviations of the error of codes by which the next candidate has to be behind."""
 
     def pool(self, n: int, by_video: bool) -> int:
@@ -88,6 +90,8 @@ class Stages:
     query: PreparedQuery
     rule: Rule
     tables: TableCache
+    typical: float = 0.0
+    """What documents of the index score by chance; see :class:`mmretrieve.search.chance.Level`."""
 
     def candidates(self, segment: Segment, selection: Selection, n: int) -> Candidates:
         """The best ``n`` documents, or all where there are fewer."""
@@ -95,6 +99,7 @@ class Stages:
         only = selection.videos if self.rule.by_video else selection.passages
         limits = self.limits
         left = limits.videos_after_centroids if self.rule.by_video else limits.after_centroids
+        left = int(left * _unevenness(self.rule.scoring.weight_vector))
         if path is Path.LISTS:
             only = self._by_lists(segment, selection, max(limits.after_lists, 4 * n))
         if path in (Path.LISTS, Path.CENTROIDS):
@@ -134,6 +139,12 @@ class Stages:
             selection.keep_passages,
         )  # fmt: skip
         return self.kernels.select(np.where(scores > 0, scores, -np.inf).astype(np.float32), n)
+
+
+def _unevenness(weights: Floats) -> float:
+    """The largest weight by the mean of those that take part, from 1 on."""
+    used = weights[weights > 0]
+    return float(used.max() / used.mean()) if len(used) else 1.0
 
 
 def _active(segment: Segment, tables: QueryTables, budget: float) -> list[Numbers]:

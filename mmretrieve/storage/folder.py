@@ -7,18 +7,21 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mmretrieve.datatypes import Modality
-from mmretrieve.errors import IndexFormatError, IndexLockedError, IndexNotFoundError
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
+from mmretrieve.errors import IndexFormatError, IndexNotFoundError
+from mmretrieve.storage.atomic import is_whole, replace_text, sealed_json, unsealed
+from mmretrieve.storage.journal import LOG_NAMES
+from mmretrieve.storage.ledger import LEDGER
+from mmretrieve.storage.lock import LOCK_FILE, WriterLock, take
+from mmretrieve.storage.quarantine import PENDING, QUARANTINE
 
 FOLDER_NAME = ".mmretrieve"
 ENV_VARIABLE = "MMRETRIEVE_INDEX"
-FORMAT_VERSION = 1
-_MANIFEST = "manifest.json"
+FORMAT_VERSION = 2
+"""1: without a ledger. :mod:`mmretrieve.storage.migrations` has the steps from one to the next."""
+_SEALED_SINCE = 2
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,24 @@ class Manifest:
     program: str = "mmretrieve"
     dims: dict[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Check what was read from disk.
+
+        Raises:
+            TypeError: a field of another type.
+        """
+        for name, kind in (("preset", str), ("dim", int), ("settings_toml", str)):
+            if type(getattr(self, name)) is not kind:
+                raise TypeError(
+                    f"{name} must be {kind.__name__}, got {getattr(self, name)!r}"[:200]
+                )
+        for name, kind in (("encoders", str), ("spaces", str), ("dims", int)):
+            table = getattr(self, name)
+            if not isinstance(table, dict) or not all(type(v) is kind for v in table.values()):
+                raise TypeError(f"{name} must map names to {kind.__name__}, got {table!r}"[:200])
+        if self.dim < 1 or min(self.dims.values(), default=1) < 1:
+            raise TypeError(f"dim and dims must be above zero, got {self.dim} and {self.dims}")
+
     def width(self, modality: Modality) -> int:
         """Numbers in a token of this modality."""
         return self.dims.get(self.spaces.get(modality.value, ""), self.dim)
@@ -51,7 +72,9 @@ class Manifest:
         data = dataclasses.asdict(self)
         if not self.dims:  # as it was before spaces could differ, so that older programs read it
             del data["dims"]
-        return json.dumps(data, indent=2, sort_keys=True) + "\n"
+        if self.format_version < _SEALED_SINCE:
+            return json.dumps(data, indent=2, sort_keys=True) + "\n"
+        return sealed_json(data, indent=2)
 
 
 def locate(explicit: Path | None = None, start: Path | None = None) -> Path:
@@ -63,12 +86,12 @@ def locate(explicit: Path | None = None, start: Path | None = None) -> Path:
     """
     given = explicit or (Path(value) if (value := os.environ.get(ENV_VARIABLE)) else None)
     if given is not None:
-        if not (given / _MANIFEST).is_file():
+        if not (given / MANIFEST).is_file():
             raise IndexNotFoundError(_no_index(given))
         return given
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
-        if (folder / FOLDER_NAME / _MANIFEST).is_file():
+        if (folder / FOLDER_NAME / MANIFEST).is_file():
             return folder / FOLDER_NAME
     raise IndexNotFoundError(
         f"no index in {here} or above it: make one with `mmretrieve index FOLDER_WITH_VIDEOS`, "
@@ -94,7 +117,7 @@ def check_free(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise IndexFormatError(f"{folder} is a file: expected a folder for the index")
-    if folder.is_dir() and not (folder / _MANIFEST).exists() and _has_foreign_files(folder):
+    if folder.is_dir() and not (folder / MANIFEST).exists() and _has_foreign_files(folder):
         raise IndexFormatError(
             f"{folder} holds files that are no index: name an empty or new folder with --index"
         )
@@ -102,6 +125,7 @@ def check_free(folder: Path) -> None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest, unless it is there, in one step (a reader sees the old one or the new one).
+    The format of an index that is there stays: only migrations change it.
 
     Raises:
         IndexFormatError: see :func:`check_free`.
@@ -109,18 +133,23 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """
     check_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if _is_file_with(folder / _MANIFEST, manifest.to_json()):
+    if (folder / MANIFEST).is_file():
+        here = read_manifest(folder).format_version
+        manifest = dataclasses.replace(manifest, format_version=here)
+    if _is_file_with(folder / MANIFEST, manifest.to_json()):
         return
-    temporary = folder / f"{_MANIFEST}.new"
     lock = acquire_lock(folder)
+    clean = False
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(manifest.to_json())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / _MANIFEST)
+        replace_manifest(folder, manifest)
+        clean = lock.left_behind is None
     finally:
-        lock.release()
+        lock.release(clean=clean)
+
+
+def replace_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest as it is given. The caller holds the writer's lock."""
+    replace_text(folder / MANIFEST, manifest.to_json())
 
 
 def _is_file_with(path: Path, text: str) -> bool:
@@ -134,7 +163,7 @@ def read_manifest(folder: Path) -> Manifest:
         IndexNotFoundError: no manifest.
         IndexFormatError: foreign, damaged, or of a newer format.
     """
-    path = folder / _MANIFEST
+    path = folder / MANIFEST
     if not path.is_file():
         raise IndexNotFoundError(_no_index(folder))
     try:
@@ -155,35 +184,50 @@ def read_manifest(folder: Path) -> Manifest:
             "update with `pip install -U mmretrieve`"
         )
     try:
-        return Manifest(**data)
+        manifest = Manifest(**unsealed(data))
     except TypeError as error:
         raise IndexFormatError(f"{path} lacks or has unexpected fields ({error})") from error
+    if not is_whole(data):
+        raise IndexFormatError(
+            f"{path} is not as it was written (wrong checksum): run `mmretrieve repair`, which has a copy"
+        )
+    return manifest
 
 
-def acquire_lock(folder: Path) -> BaseFileLock:
+def acquire_lock(folder: Path) -> WriterLock:
     """The writer's lock. The system releases it when its holder ends, however that happens.
 
     Raises:
         IndexLockedError: another process holds it.
     """
-    from filelock import FileLock, Timeout
+    return take(folder)
 
-    lock = FileLock(folder / "writer.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise IndexLockedError(
-            f"another process is writing to {folder}: wait for it to end, then run this again "
-            "(searching works meanwhile)"
-        ) from None
-    return lock
+
+def is_ours(name: str) -> bool:
+    """Whether a name in the index folder is one of those that this program gives."""
+    whole = {
+        MANIFEST,
+        LOCK_FILE,
+        LEDGER,
+        "lance",
+        "codes",
+        "nulls.json",
+        QUARANTINE,
+        PENDING,
+        *LOG_NAMES,
+    }
+    return name in whole or is_unfinished(name)
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a name in the index folder is of a file that was to replace another one."""
+    replaced = {f"{file}.new" for file in (MANIFEST, LEDGER, PENDING)}
+    return name in replaced or name.startswith(("nulls.json.", f"{LOCK_FILE}."))
 
 
 def _has_foreign_files(folder: Path) -> bool:
-    ours = {f"{_MANIFEST}.new", "writer.lock", "lance", "nulls.json", "codes"}
-    names = [entry.name for entry in folder.iterdir()]
-    return any(name not in ours and not name.startswith("nulls.json.") for name in names)
+    return not all(is_ours(entry.name) for entry in folder.iterdir())
 
 
 def _no_index(folder: Path) -> str:
-    return f"{folder} is no index (it has no {_MANIFEST}): make one with `mmretrieve index FOLDER`"
+    return f"{folder} is no index (it has no {MANIFEST}): make one with `mmretrieve index FOLDER`"

@@ -74,6 +74,11 @@ class Snapshot:
         widths = [self.manifest.width(m) for m in MODALITIES]
         return CellStore(self._passages, widths)
 
+    @property
+    def has_stable_rows(self) -> bool:
+        """Whether codes can name the rows that they are made of."""
+        return self._passages is not None and bool(self._passages.has_stable_row_ids)
+
     def is_current(self) -> bool:
         """Whether no newer state was committed since."""
         return _manifests(self.folder) == self._manifests

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mmretrieve.datatypes import Fact as Fact
-from mmretrieve.datatypes import Modality, Passage, Probe, TokenEmbeddings
+from mmretrieve.datatypes import Modality, Passage, Probe, Segment, TokenEmbeddings, TracePoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,45 @@ class Thumbnail:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """What was said as the file itself tells it: by a subtitle track in it, or recognised. Files beside
+    it do not count. ``warnings`` are what was told while it was read."""
+
+    segments: tuple[Segment, ...] = ()
+    source: str = ""
+    language: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the pictures gave. ``windows``: start and end of each passage of pictures in seconds, before
+    speech adds any; ``lines``: what is written in each, empty if text was not read; ``warnings``: told
+    while pictures were read; ``trace``: coarse pictures over time."""
+
+    windows: tuple[tuple[float, float], ...] = ()
+    lines: tuple[tuple[Segment, ...], ...] = ()
+    warnings: tuple[str, ...] = ()
+    trace: tuple[TracePoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """What was read from a video, kept so that a change re-does only what depends on it. ``sidecars`` is
+    the signature of the files beside it, ``keys`` maps a stage (see :mod:`mmretrieve.lifecycle.keys`)
+    to what its result depends on; a stage that is not named there has no result to use again."""
+
+    sidecars: str
+    keys: Mapping[str, str] = field(default_factory=dict)
+    seen: Seen = field(default_factory=Seen)
+    heard: Heard = field(default_factory=Heard)
+
+
+@dataclass(frozen=True, slots=True)
 class VideoEntry:
-    """Everything that is written for one video."""
+    """Everything that is written for one video. A document given as content has no ``extraction``."""
 
     video: VideoRecord
     passages: tuple[tuple[Passage, TokenEmbeddings], ...]
     thumbnails: tuple[Thumbnail, ...]
+    extraction: Extraction | None = None

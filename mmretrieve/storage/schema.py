@@ -14,7 +14,7 @@ from mmretrieve.datatypes import Box, Modality, Passage, Probe, Segment, TokenEm
 from mmretrieve.storage.records import FileRecord, VideoEntry, VideoRecord
 from mmretrieve.storage.vectors import vector_column
 
-TABLES = ("videos", "passages", "keyframes", "files")
+TABLES = ("videos", "passages", "keyframes", "files", "extractions")
 
 _SEGMENT = pa.struct(
     [
@@ -78,7 +78,25 @@ def schemas(dim: int | None) -> dict[str, pa.Schema]:
                 ("error", pa.string()),
             ]
         ),
+        "extractions": pa.schema(
+            [
+                *key,
+                ("sidecars", pa.string()),
+                ("keys", pa.string()),
+                ("seen", pa.binary()),
+                ("heard", pa.binary()),
+                ("trace_s", pa.list_(pa.float32())),
+                ("trace", pa.binary()),
+            ]
+        ),
     }
+
+
+def content_tables() -> tuple[str, ...]:
+    """Tables whose rows belong to one extraction of a video: passages last, since a sweep after a crash
+    goes by them."""
+    keyed = [name for name, schema in schemas(1).items() if "revision" in schema.names]
+    return (*(n for n in keyed if n not in ("videos", "passages")), "passages")
 
 
 def video_row(video: VideoRecord) -> dict[str, Any]:

@@ -35,7 +35,8 @@ def answers(index: Path) -> list[list[tuple[str, float]]]:
 def test_an_index_run_seals_what_it_wrote(index: Path) -> None:
     with Engine.open(index) as engine:
         assert engine.info().search_path.startswith("1 exact (")
-        assert engine.verify() == ()
+        assert engine.verify_codes() == ()
+        assert engine.verify().findings == ()
         result = engine.search(QUERIES[0].text)
     assert result.plan == f"exact scan ({kernels().name})"
     assert result.notes == ()

@@ -126,10 +126,11 @@ def test_documents_beside_videos(
     tmp_path: Path, make_clip: MakeClip, quiet_settings: Settings
 ) -> None:
     clip = make_clip(tmp_path / "films" / "a.mp4", 3, said="the ferry leaves at noon")
+    make_clip(tmp_path / "films" / "b.mp4", 4)
     with Engine.create(tmp_path / "index", quiet_settings) as engine:
-        assert engine.index([tmp_path / "films", BREAD]).count(Outcome.INDEXED) == 2
+        assert engine.index([tmp_path / "films", BREAD]).count(Outcome.INDEXED) == 3
         assert engine.search("when does the ferry leave").hits[0].video.path == str(clip)
         assert engine.search("kneading dough").hits[0].video.video_id == "bread"
         clip.unlink()
         assert engine.index([tmp_path / "films"], prune=True).n_pruned == 1
-        assert [v.video_id for v in engine.videos()] == ["bread"]
+        assert sorted(Path(v.path).name for v in engine.videos()) == ["b.mp4", "bread"]

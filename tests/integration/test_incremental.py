@@ -22,7 +22,7 @@ from mmretrieve import Engine
 from mmretrieve.config import OcrSettings, Settings
 from mmretrieve.datatypes import MODALITIES, Filter, Hit, Modality
 from mmretrieve.errors import IndexLockedError
-from mmretrieve.reports import IndexReport, Outcome
+from mmretrieve.reports import IndexReport, Outcome, Stage
 from mmretrieve.storage.folder import acquire_lock
 from mmretrieve.storage.schema import TABLES, schemas
 
@@ -72,6 +72,20 @@ def files(folder: Path) -> dict[str, tuple[int, int]]:
 def revisions(engine: Engine) -> dict[str, str]:
     table = lance.dataset(str(engine.folder / "lance" / "videos.lance")).to_table()
     return dict(zip(table["video_id"].to_pylist(), table["revision"].to_pylist(), strict=True))
+
+
+def seen_tokens(engine: Engine) -> dict[str, bytes]:
+    """The stored frame tokens of each video."""
+    table = lance.dataset(str(engine.folder / "lance" / "passages.lance")).to_table()
+    return {
+        r["video_id"]: np.array(r["vectors"], np.float16).tobytes()
+        for r in table.to_pylist()
+        if r["modality"] == "frames"
+    }
+
+
+def looked_at_pictures(report: IndexReport) -> set[str]:
+    return {Path(r.path).name for r in report.results if Stage.VISUAL in r.stage_s}
 
 
 def best(engine: Engine, query: str) -> Hit:
@@ -160,7 +174,7 @@ def test_a_new_sidecar_becomes_the_speech(
 
 @pytest.mark.parametrize("prune", [False, True], ids=["plain", "prune"])
 def test_a_moved_file_costs_nothing(engine: Engine, videos: Path, prune: bool) -> None:
-    before = revisions(engine)
+    before = seen_tokens(engine)
     (videos / "deep" / "er").mkdir(parents=True)
     target = videos / "deep" / "er" / "renamed.mp4"
     (videos / "sub" / "b.mp4").rename(target)
@@ -169,7 +183,7 @@ def test_a_moved_file_costs_nothing(engine: Engine, videos: Path, prune: bool) -
     report = engine.index([videos], prune=prune)
     assert outcomes(report) == {"a.mp4": Outcome.UNCHANGED, "renamed.mp4": Outcome.MOVED}
     assert report.n_pruned == 0
-    assert revisions(engine) == before
+    assert seen_tokens(engine) == before and looked_at_pictures(report) == set()
     for one in (engine, reader, Engine.open(engine.folder)):
         shown = {v.path: v.missing for v in one.videos()}
         assert shown == {str(videos / "a.mp4"): False, str(target): False}
@@ -179,19 +193,20 @@ def test_a_moved_file_costs_nothing(engine: Engine, videos: Path, prune: bool) -
 
 
 def test_a_moved_folder_costs_nothing(engine: Engine, videos: Path) -> None:
-    before = revisions(engine)
+    before = seen_tokens(engine)
     videos.rename(videos.with_name("elsewhere"))
     report = engine.index([videos.with_name("elsewhere")])
     assert set(outcomes(report).values()) == {Outcome.MOVED}
-    assert revisions(engine) == before
+    assert seen_tokens(engine) == before and looked_at_pictures(report) == set()
     assert not any(v.missing for v in engine.videos())
 
 
 def test_equal_bytes_are_stored_once(engine: Engine, videos: Path) -> None:
-    before = revisions(engine)
+    before = seen_tokens(engine)
     shutil.copyfile(videos / "sub" / "b.mp4", videos / "copy.mp4")
-    assert outcomes(engine.index([videos]))["copy.mp4"] is Outcome.DUPLICATE
-    assert revisions(engine) == before
+    report = engine.index([videos])
+    assert outcomes(report)["copy.mp4"] is Outcome.DUPLICATE
+    assert seen_tokens(engine) == before and looked_at_pictures(report) == set()
     assert engine.info().n_files == 3
     (videos / "sub" / "b.mp4").unlink()
     report = engine.index([videos], prune=True)
@@ -413,14 +428,14 @@ def test_files_that_swap_names_swap_content(engine: Engine, videos: Path) -> Non
 def test_a_file_replaced_after_its_content_moved_keeps_both(
     engine: Engine, videos: Path, make_clip: MakeClip
 ) -> None:
-    before = revisions(engine)
+    before = seen_tokens(engine)
     (videos / "sub" / "b.mp4").rename(videos / "z.mp4")
     make_clip(videos / "sub" / "b.mp4", 40)
     report = engine.index([videos], prune=True)
     assert outcomes(report)["b.mp4"] is Outcome.INDEXED
     assert outcomes(report)["z.mp4"] in (Outcome.MOVED, Outcome.DUPLICATE)
     assert names(engine) == ["a.mp4", "b.mp4", "z.mp4"]
-    assert before.items() <= revisions(engine).items()
+    assert before.items() <= seen_tokens(engine).items()
 
 
 @pytest.mark.parametrize("first", ["with", "without"])

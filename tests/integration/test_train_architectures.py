@@ -96,3 +96,20 @@ def test_thirty_steps_learn(kind: Backbone, tmp_path: Path) -> None:
     assert all("lora_" in name for name in trainer.trained)
     assert any("custom_text_proj" in name for name in trainer.trained)
     assert not any("visual" in name or "audio_tower" in name for name in trainer.trained)
+
+
+@pytest.mark.parametrize("kind", list(Backbone))
+def test_gradient_checkpointing_changes_memory_alone(kind: Backbone, tmp_path: Path) -> None:
+    losses = []
+    for on in (False, True):
+        settings = TrainSettings(
+            gradient_checkpointing=on,
+            lora=LoraSettings(rank=4, alpha=8, dropout=0.0),
+            optimiser=OptimiserSettings(learning_rate=5e-3, batch_size=4, max_steps=3),
+        )
+        trainer = Trainer(
+            tiny_models.clamr(kind), Material(rows()), settings, tmp_path / str(on), cpu=True
+        )
+        losses.append(trainer.run().losses)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert len(set(losses[0])) == 3

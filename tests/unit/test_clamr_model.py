@@ -381,7 +381,8 @@ class Crowded:
     """A model on a device that holds three sequences at once."""
 
     def __init__(self, model: Any, room: int) -> None:
-        self.model, self.room, self.tried, self.freed = model, room, [], 0
+        self.model, self.room, self.freed = model, room, 0
+        self.tried: list[int] = []
 
     def __call__(self, turns: Sequence[Turn]) -> TokenBatch:
         self.tried.append(len(turns))

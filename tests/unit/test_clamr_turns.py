@@ -251,7 +251,7 @@ def test_pictures_from_files_and_what_is_none(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"b\.png"):
         read_picture(tmp_path / "b.png")
     with pytest.raises(UsageError, match="uint8"):
-        read_picture(np.zeros((4, 4, 3), np.float32))  # type: ignore[arg-type]
+        read_picture(np.zeros((4, 4, 3), np.float32))
 
 
 def test_spread() -> None:

@@ -165,7 +165,7 @@ def test_what_is_mapped_stays_when_its_files_go(
 ) -> None:
     monkeypatch.setattr(files, "_READ_BYTES", 0)
     old = ci.opened(tmp_path)
-    patient = replace(limits, grace_s=1000)
+    patient = replace(limits, grace_s=1000, waste=float("inf"))
     rebuild(tmp_path, ci.ONE_WIDTH, ci.KERNELS, patient)
     assert update(tmp_path, ci.ONE_WIDTH, ci.KERNELS, patient).built == ()
     there = {p.name for p in (tmp_path / "codes").iterdir()}
@@ -215,3 +215,22 @@ def test_small_files_hold_no_descriptors(
     held = [ci.opened(tmp_path) for _ in range(20)]
     assert len(list(there.iterdir())) < before + 20
     assert all(len(codes.segments) == 2 for codes in held)
+
+
+def test_folders_let_go_of_stay_no_longer_than_there_is_room(
+    tmp_path: Path, limits: Limits
+) -> None:
+    """Twenty rebuilds within the grace: what is kept of them is a share of what is in use."""
+    tight = replace(limits, grace_s=1000, waste=1.5, least_grace_s=0)
+    for _ in range(20):
+        rebuild(tmp_path, ci.ONE_WIDTH, ci.KERNELS, tight)
+    update(tmp_path, ci.ONE_WIDTH, ci.KERNELS, tight)
+    sizes = {
+        folder.name: sum(file.stat().st_size for file in folder.iterdir())
+        for folder in (tmp_path / "codes").iterdir()
+        if folder.is_dir()
+    }
+    live = catalogues.read_catalogue(tmp_path / "codes").folders()
+    in_use = sum(size for name, size in sizes.items() if name in live)
+    assert live < sizes.keys()  # a reader that is late finds the state before
+    assert sum(sizes.values()) <= 2.5 * in_use

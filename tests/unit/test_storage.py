@@ -23,6 +23,7 @@ from mmretrieve.datatypes import (
     TokenEmbeddings,
 )
 from mmretrieve.errors import IndexFormatError, IndexLockedError, IndexNotFoundError
+from mmretrieve.scoring.answered import Background
 from mmretrieve.scoring.nulls import Nulls
 from mmretrieve.storage.folder import (
     FORMAT_VERSION,
@@ -341,7 +342,7 @@ def test_many_small_updates_stay_small(folder: Path, monkeypatch: pytest.MonkeyP
     """200 commits, optimised every 20 as runs of indexing do, against the same rows written once."""
     from datetime import timedelta
 
-    monkeypatch.setattr("mmretrieve.storage.writer.KEEP_OLD_VERSIONS", timedelta(0))
+    monkeypatch.setattr("mmretrieve.storage.upkeep.KEEP_OLD_VERSIONS", timedelta(0))
     with IndexWriter(folder, MANIFEST) as writer:
         for number in range(200):
             name = f"v{number % 10}"
@@ -366,12 +367,20 @@ def test_many_small_updates_stay_small(folder: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_null_scores_belong_to_one_state(folder: Path) -> None:
-    nulls = {"key": Nulls(np.array([1, 2], np.int32), np.array([0.5, 0.25], np.float32))}
+    scores = Nulls(np.array([1, 2], np.int32), np.array([0.5, 0.25], np.float32))
+    reached, typical = np.array([0.6, 0.7], np.float32), np.array([0.2, 0.1], np.float32)
+    nulls = {"key": Background(scores, reached, typical)}
     write_nulls(folder, 7, nulls)
     found = read_nulls(folder, 7)
-    np.testing.assert_array_equal(found["key"].best, nulls["key"].best)
+    np.testing.assert_array_equal(found["key"].nulls.best, scores.best)
+    np.testing.assert_array_equal(found["key"].nulls.n_tokens, scores.n_tokens)
+    np.testing.assert_array_equal(found["key"].reached, reached)
+    np.testing.assert_array_equal(found["key"].typical, typical)
     assert read_nulls(folder, 8) == {}
-    for damage in ("", "{", "[]", "null", '{"version": 7}', '{"version": 7, "nulls": [1]}'):
+    before_signs = '{"version": 7, "nulls": {"key": {"n_tokens": [1], "best": [0.5]}}}'
+    for damage in (
+        "", "{", "[]", "null", '{"version": 7}', '{"version": 7, "nulls": [1]}', before_signs,
+    ):  # fmt: skip
         (folder / "nulls.json").write_text(damage, "utf-8")
         assert read_nulls(folder, 7) == {}, damage
 
@@ -411,3 +420,14 @@ def test_a_writer_killed_at_any_moment_leaves_whole_videos(folder: Path) -> None
         marks = {(v.video_id, v.revision) for v in snapshot(folder).videos}
         for table in ("passages", "keyframes"):
             assert {(r["video_id"], r["revision"]) for r in rows(folder, table)} == marks
+
+
+def test_a_row_written_anew_keeps_its_content(folder: Path) -> None:
+    """A repair writes the row of a video again whose passages are there."""
+    first = entry("a", "r1")
+    with IndexWriter(folder, MANIFEST) as writer:
+        writer.commit([first], [])
+        writer.commit([VideoEntry(first.video, (), ())], [])
+    snapshot = Snapshot(folder, MANIFEST)
+    assert [v.revision for v in snapshot.videos] == ["r1"]
+    assert len(snapshot.library.vectors) == sum(len(t.vectors) for _, t in first.passages)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +18,8 @@ import numpy as np
 
 from mmretrieve.datatypes import MODALITIES
 from mmretrieve.errors import CodesError
-from mmretrieve.storage.codes.files import ArrayFile, Folder, sync_folder
+from mmretrieve.storage.atomic import is_whole, replace_text, sealed_json
+from mmretrieve.storage.codes.files import ArrayFile, Folder
 from mmretrieve.storage.codes.segment import BOOK, LAYOUT, TOKENS, SegmentKind, of_modality
 
 CODES = "codes"
@@ -96,6 +96,8 @@ def read_catalogue(codes: Path) -> Catalogue:
     version = data.get("format") if isinstance(data, dict) else None
     if version != FORMAT:
         raise CodesError(f"{path} is of format {version}, this program knows {FORMAT}")
+    if not is_whole(data):
+        raise CodesError(f"{path} is not as it was written (wrong checksum)")
     try:
         return _catalogue(data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -115,13 +117,7 @@ def state_of_codes(folder: Path) -> tuple[str, ...]:
 def write_catalogue(codes: Path, catalogue: Catalogue) -> None:
     """Replace the catalogue in one step. What it names must be on disk already."""
     data = {"format": FORMAT, **dataclasses.asdict(catalogue)}
-    temporary = codes / f"{_FILE}.new"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(data, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(codes / _FILE)
-    sync_folder(codes)
+    replace_text(codes / _FILE, sealed_json(data, indent=1))
 
 
 def remove_others(codes: Path, keep: Collection[str]) -> None:

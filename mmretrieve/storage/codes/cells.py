@@ -123,11 +123,12 @@ def fetch_vectors(
     Raises:
         IndexFormatError: a row is not there, or its tokens are not so wide.
     """
-    out = []
+    out: list[NDArray[np.float16]] = []
     for block, found in read_rows(dataset, rows):
+        finite = _all_finite(found.values)
         for i in range(block.stop - block.start):
             tokens = tokens_of([found.row(i)], widths[block.start + i])
-            out.append(usable(tokens)[0])
+            out.append(tokens if finite else usable(tokens)[0])
     return out
 
 
@@ -138,6 +139,8 @@ def tokens_of(rows: Sequence[NDArray[np.float16]], width: int) -> NDArray[np.flo
         IndexFormatError: they are not so wide.
     """
     full = [row for row in rows if len(row)]
+    if len(full) == 1 and full[0].shape[1] == width:
+        return full[0]
     wrong = {row.shape[1] for row in full} - {width}
     if wrong:
         raise IndexFormatError(
@@ -153,6 +156,11 @@ def usable(tokens: NDArray[np.float16]) -> tuple[NDArray[np.float16], int]:
     if not bad.any():
         return tokens, 0
     return np.where(bad, np.float16(0), tokens), int(bad.sum())
+
+
+def _all_finite(values: NDArray[np.float16]) -> bool:
+    """By their bits, since NumPy is slow with float16: infinities and NaN have the largest exponent."""
+    return not len(values) or int((values.view(np.uint16) << 1).max()) < 0x7C00 << 1
 
 
 _KINDS: dict[str, type] = {

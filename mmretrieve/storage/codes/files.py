@@ -11,6 +11,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from mmretrieve.errors import CodesError
+from mmretrieve.storage.atomic import sync_folder
 from mmretrieve.storage.codes.segment import Array
 
 _HASH_BYTES = 1 << 24
@@ -118,15 +119,6 @@ class FolderSink:
         dtype = rows.dtype.newbyteorder("<")
         file = (self.path / f"{name}.bin").open("xb")
         return _Open(file, blake3(), dtype, (0, *rows.shape[1:]))
-
-
-def sync_folder(path: Path) -> None:
-    """Make sure that names of files in a folder survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def map_arrays(codes: Path, folder: Folder, check_bytes: int) -> dict[str, Array]:

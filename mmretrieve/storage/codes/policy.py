@@ -19,7 +19,9 @@ class Limits:
     small ones are merged. ``dead_share``: of a segment's tokens, beyond which it is rebuilt.
     ``growth``: of a modality's tokens, and ``drift`` of the mean similarity to centroids of
     tokens sealed later, at least ``drift_share`` of all, from which on its codebook is trained anew.
-    ``grace_s``: how long a folder stays after the catalogue let go of it."""
+    ``grace_s``: how long a folder stays after the catalogue let go of it; where such folders take more
+    than ``waste`` of what is in use, the oldest stay for ``least_grace_s`` only (a reader that comes
+    too late reads the catalogue again)."""
 
     exact_below: int = 1_000_000
     lists_from: int = 10_000_000
@@ -29,6 +31,8 @@ class Limits:
     drift: float = 0.05
     drift_share: float = 0.05
     grace_s: float = 600.0
+    waste: float = 0.3
+    least_grace_s: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)

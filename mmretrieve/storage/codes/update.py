@@ -111,7 +111,7 @@ def _update(folder: Path, source: Source, limits: Limits, gpu: bool, anew: bool)
         codes.mkdir(exist_ok=True)
         for number in range(_ROUNDS):
             opened = open_all(codes, source.manifest)
-            _clean(codes, opened.catalogue, limits.grace_s)
+            _clean(codes, opened.catalogue, limits)
             usable = nothing_opened(opened.catalogue) if anew and number == 0 else opened
             made = _round(codes, source, ids, usable, limits, gpu)
             if made is None:
@@ -236,11 +236,25 @@ def _live(folder: Path) -> dict[str, str]:
     return dict(zip(*columns, strict=True))
 
 
-def _clean(codes: Path, catalogue: Catalogue, grace_s: float) -> None:
-    """Remove what earlier writers left, and what was let go of so long ago that no reader opens it."""
-    now_s = time.time()
-    waiting = {name for name, at in catalogue.retired.items() if now_s - at < grace_s}
-    remove_others(codes, catalogue.folders() | waiting)
+def _clean(codes: Path, catalogue: Catalogue, limits: Limits) -> None:
+    """Remove what earlier writers left, and what was let go of so long ago that no reader opens it: the
+    oldest sooner where it is much."""
+    now_s, live = time.time(), catalogue.folders()
+    room = limits.waste * sum(_size(codes / name) for name in live)
+    least_s = min(limits.least_grace_s, limits.grace_s)
+    waiting: set[str] = set()
+    for name, at in sorted(catalogue.retired.items(), key=lambda item: -item[1]):
+        room -= _size(codes / name)
+        if now_s - at < (limits.grace_s if room >= 0 else least_s):
+            waiting.add(name)
+    remove_others(codes, live | waiting)
+
+
+def _size(folder: Path) -> int:
+    try:
+        return sum(file.stat().st_size for file in folder.iterdir())
+    except OSError:
+        return 0  # removed already
 
 
 def _joined(report: Report, made: Report, faults: tuple[str, ...]) -> Report:

@@ -67,7 +67,10 @@ def _check_rank(model: Any, rank: int) -> None:
 
 def _checkpoint_gradients(model: Any) -> None:
     backbone: Any = getattr(model, "backbone", None)
-    if backbone is None or not hasattr(backbone, "gradient_checkpointing_enable"):
+    # The second name is that of transformers before 5.
+    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+    name = next((n for n in names if hasattr(backbone, n)), None)
+    if name is None:
         raise UsageError("gradient_checkpointing = true: this model cannot do it, set it to false")
-    backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    getattr(backbone, name)({"use_reentrant": False})
     backbone.enable_input_require_grads()

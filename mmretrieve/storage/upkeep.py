@@ -1,0 +1,111 @@
+"""Keeping the tables small: fragments merged in tiers, deleted rows let go of, old versions removed.
+
+A fragment is rewritten only together with others of its size, so that a row is rewritten a number of
+times that grows with the logarithm of its table, however small the commits are; what is large and
+whole is left alone. Decided from numbers alone (:func:`due`), so that it can be tested as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from mmretrieve.storage.schema import TABLES
+from mmretrieve.storage.tables import open_table, table_exists
+
+KEEP_OLD_VERSIONS = timedelta(minutes=10)
+"""Readers that opened the index before a compaction keep their snapshot for this long."""
+KEEP_AT_LEAST = timedelta(seconds=15)
+"""And for this long where old versions take more room than :class:`UpkeepLimits` allows: a search opens the
+newest state when it begins, and is over in a fraction of that."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepLimits:
+    """``fan_in``: fragments of one tier that are merged, each tier holding so many times the rows of the
+    one below; ``dead_share``: of a fragment's rows, from which on it is rewritten without them;
+    ``versions``: of a table, from which on old ones are looked at; ``waste``: bytes on disk per byte in
+    use from which on old versions are kept for :data:`KEEP_AT_LEAST` only."""
+
+    fan_in: int = 16
+    dead_share: float = 0.25
+    versions: int = 32
+    waste: float = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """Rows in a fragment's files, and how many of them are deleted."""
+
+    n_rows: int
+    n_deleted: int
+
+
+def due(fragments: Sequence[Fragment], limits: UpkeepLimits) -> int | None:
+    """Rows below which fragments are to be merged now; 0 where only deleted rows are to go; None where
+    there is nothing to do."""
+    counts: dict[int, int] = {}
+    for fragment in fragments:
+        tier, most = 0, limits.fan_in
+        while fragment.n_rows - fragment.n_deleted >= most:
+            tier, most = tier + 1, most * limits.fan_in
+        counts[tier] = counts.get(tier, 0) + 1
+    full = [tier for tier, count in counts.items() if count >= limits.fan_in]
+    if full:
+        return int(limits.fan_in ** (1 + max(full)))
+    dead = any(f.n_deleted > limits.dead_share * f.n_rows for f in fragments)
+    return 0 if dead else None
+
+
+def tend(folder: Path, limits: UpkeepLimits | None = None) -> tuple[str, ...]:
+    """Do what is due in all tables of the index in ``folder``. The caller holds the writer's lock.
+    What went wrong, if anything: the tables hold all the same, and the next run tries again."""
+    limits, notes = limits or UpkeepLimits(), []
+    for name in TABLES:
+        if not table_exists(folder, name):
+            continue
+        try:
+            _tend(folder, name, limits)
+        except (OSError, RuntimeError, ValueError) as error:
+            notes.append(
+                f"table {name!r} of {folder} could not be compacted ({error}): nothing is lost, it "
+                "takes more room than it should; the next run tries again"
+            )
+    return tuple(notes)
+
+
+def _tend(folder: Path, name: str, limits: UpkeepLimits) -> None:
+    dataset = open_table(folder, name)
+    target = due(_fragments(dataset), limits)
+    if target is not None:
+        dataset.optimize.compact_files(
+            target_rows_per_fragment=max(target, 1),
+            materialize_deletions=True,
+            materialize_deletions_threshold=limits.dead_share,
+            num_threads=1,
+        )
+    place = folder / "lance" / f"{name}.lance"
+    if sum(1 for _ in (place / "_versions").iterdir()) >= limits.versions:
+        wasteful = _size(place) > limits.waste * _live_bytes(open_table(folder, name))
+        kept = min(KEEP_AT_LEAST, KEEP_OLD_VERSIONS) if wasteful else KEEP_OLD_VERSIONS
+        # Nobody else writes while the lock is held: what no version names is left by a crash.
+        dataset.cleanup_old_versions(older_than=kept, delete_unverified=True)
+
+
+def _fragments(dataset: Any) -> list[Fragment]:
+    return [Fragment(f.physical_rows, f.num_deletions) for f in dataset.get_fragments()]
+
+
+def _live_bytes(dataset: Any) -> int:
+    return sum(
+        file.file_size_bytes or 0
+        for fragment in dataset.get_fragments()
+        for file in fragment.metadata.files
+    )
+
+
+def _size(folder: Path) -> int:
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
