@@ -27,6 +27,14 @@ def _text(given: argparse.Namespace) -> int:
     return 0
 
 
+def _projections(given: argparse.Namespace) -> int:
+    from benchmarks import projections
+
+    only = [name for name in given.only.split(",") if name]
+    projections.run(_existing(given.data), given.cache, given.projection, only)
+    return 0
+
+
 def _quality(given: argparse.Namespace) -> int:
     from benchmarks import quality
 
@@ -151,6 +159,7 @@ def _search(given: argparse.Namespace) -> int:
 _COMMANDS = {
     "videos": _videos,
     "text": _text,
+    "projections": _projections,
     "quality": _quality,
     "abstention": _abstention,
     "gate": _gate,
@@ -183,6 +192,8 @@ def _parser() -> argparse.ArgumentParser:
     text.add_argument(
         "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"), help="keeps tokens"
     )
+
+    _add_projections(commands)
 
     quality = commands.add_parser("quality", help="every way of ranking on every collection")
     _add_data(quality)
@@ -296,6 +307,20 @@ def _add_weighting(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     gate = commands.add_parser("gate", help="calibration and gate, each alone and together")
     _add_data(gate)
     gate.add_argument("--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"))
+
+
+def _add_projections(commands: Any) -> None:
+    projections = commands.add_parser(
+        "projections", help="a trained text projection on collections"
+    )
+    _add_data(projections)
+    projections.add_argument("projection", type=Path, help="written by training")
+    projections.add_argument(
+        "--only", default="", metavar="NAME,...", help="some of the collections"
+    )
+    projections.add_argument(
+        "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"), help="keeps states"
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

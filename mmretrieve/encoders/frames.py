@@ -1,14 +1,16 @@
 """Frame token embeddings: EfficientNet-Lite2 features mapped into the text token space.
 
-A frame is squeezed to 260 x 260 pixels; the network gives 1280 features, averaged over the frame.
-Each token is a blend of two unit vectors: a trained linear map of the features, which knows people and
-scenes, and the mean of the names of the likeliest ImageNet classes (Norouzi et al. 2013,
-arXiv:1312.5650), which knows a thousand things. One frame a run: its tokens never depend on its
-neighbours.
+A frame is squeezed to 260 x 260 pixels; the network gives 1280 features, averaged over the frame, and
+the outputs of three earlier stages, which still know colour and texture: of each channel the mean and
+the spread over 3 x 3 regions. Each token is a blend of two unit vectors: a trained map of the
+features (a linear layer and beside it one hidden layer), which knows people and scenes, and the mean of
+the names of the likeliest ImageNet classes (Norouzi et al. 2013, arXiv:1312.5650), which knows a
+thousand things. One frame a run: its tokens never depend on its neighbours.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +27,14 @@ BACKBONE_FILE = "efficientnet_lite2.onnx"
 HEAD_FILE = "frame_head.safetensors"
 CLASSES_FILE = "imagenet_classes.txt"
 SIDE_PX = 260
+STAGES = ("stage_208", "stage_120", "stage_88")
+"""Outputs of the network before its last stages, ``(n, channels, side, side)``: their channels."""
+N_PLAIN = 1280
+N_FEATURES = N_PLAIN + 2 * (208 + 120 + 88)
+_PARTS = 3
+HEAD_TENSORS = (
+    "mean", "spread", "weight", "bias", "hidden", "hidden_bias", "out", "class_vectors",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +57,17 @@ class FrameTokens:
 class FrameHead:
     """The trained map from features to tokens.
 
+    With ``x = (features - mean) / spread`` a token is ``x @ weight + bias + relu(x @ hidden +
+    hidden_bias) @ out``, of unit length, before the class names are blended in.
+
     Attributes:
-        weight: ``(1280, n_tokens * 128)`` float32.
+        mean: ``(n_features,)`` float32.
+        spread: ``(n_features,)`` float32.
+        weight: ``(n_features, n_tokens * 128)`` float32.
         bias: ``(n_tokens * 128,)`` float32.
+        hidden: ``(n_features, n_hidden)`` float32.
+        hidden_bias: ``(n_hidden,)`` float32.
+        out: ``(n_hidden, n_tokens * 128)`` float32.
         class_vectors: ``(1000, 128)`` float32, unit rows: the names of the classes, mean removed.
         class_names: the 1000 names.
         blend: share of the class names in a token, 0 to 1.
@@ -58,14 +76,27 @@ class FrameHead:
         min_probability: the likeliest class labels the tokens from here on.
     """
 
+    mean: NDArray[np.float32]
+    spread: NDArray[np.float32]
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
+    hidden: NDArray[np.float32]
+    hidden_bias: NDArray[np.float32]
+    out: NDArray[np.float32]
     class_vectors: NDArray[np.float32]
     class_names: tuple[str, ...]
     blend: float
     sharpness: float
     n_classes: int
     min_probability: float
+
+    def seen(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``(n, n_tokens, 128)`` unit vectors of ``(n, n_features)`` features."""
+        x = (features - self.mean) / self.spread
+        mapped = x @ self.weight + self.bias
+        mapped = mapped + np.maximum(x @ self.hidden + self.hidden_bias, 0) @ self.out
+        rows = mapped.reshape(-1, FrameEncoder.dim).astype(np.float32)
+        return normalise(rows).reshape(len(features), -1, FrameEncoder.dim)
 
 
 class FrameEncoder:
@@ -90,8 +121,8 @@ class FrameEncoder:
         session, head = self._load()
         frames = []
         for image in images:
-            grid, logits = session.run(["grid", "logits"], {"images": preprocess(image)})
-            frames.append(tokens_of(grid[0].mean(axis=(1, 2)), logits[0], head))
+            features, logits = look(session, image)
+            frames.append(tokens_of(features, logits, head))
         return frames
 
     def _load(self) -> tuple[Any, FrameHead]:
@@ -123,11 +154,30 @@ def preprocess(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None])
 
 
+def look(session: Any, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The ``(n_features,)`` features and the ``(1000,)`` class scores of one image."""
+    outputs = session.run(["grid", "logits", *STAGES], {"images": preprocess(image)})
+    grid, logits, *stages = (output[0] for output in outputs)
+    regions = np.concatenate([_regions(stage) for stage in stages], axis=1)
+    parts = (grid.mean(axis=(1, 2)), regions.mean(axis=0), regions.std(axis=0))
+    return np.concatenate(parts).astype(np.float32), logits
+
+
+def _regions(stage: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``(9, channels)``: means of 3 x 3 regions of ``(channels, side, side)``."""
+    third = stage.shape[1] // _PARTS
+    edges = (0, third, stage.shape[1] - third, stage.shape[1])
+    spans = [slice(a, b) for a, b in itertools.pairwise(edges)]
+    return np.stack(
+        [stage[:, rows, columns].mean(axis=(1, 2)) for rows in spans for columns in spans]
+    )
+
+
 def tokens_of(
     features: NDArray[np.float32], logits: NDArray[np.float32], head: FrameHead
 ) -> FrameTokens:
-    """Tokens of one frame from its ``(1280,)`` mean features and ``(1000,)`` class scores."""
-    seen = normalise((features @ head.weight + head.bias).reshape(-1, FrameEncoder.dim))
+    """Tokens of one frame from its ``(n_features,)`` features and ``(1000,)`` class scores."""
+    (seen,) = head.seen(features[None])
     named = named_vectors(logits[None], head.class_vectors, head.sharpness, head.n_classes)
     vectors = normalise((1.0 - head.blend) * seen + head.blend * named)
     boxes = np.tile(np.array([0, 0, 1, 1], np.float32), (len(vectors), 1))
@@ -171,13 +221,11 @@ def read_head(folder: Path) -> FrameHead:
     from safetensors import safe_open
 
     with safe_open(str(folder / HEAD_FILE), framework="numpy") as file:
-        tensors = {name: file.get_tensor(name) for name in ("weight", "bias", "class_vectors")}
+        tensors = {name: file.get_tensor(name).astype(np.float32) for name in HEAD_TENSORS}
         metadata = file.metadata()
     lines = (folder / CLASSES_FILE).read_text(encoding="utf-8").splitlines()
     return FrameHead(
-        weight=tensors["weight"].astype(np.float32),
-        bias=tensors["bias"].astype(np.float32),
-        class_vectors=tensors["class_vectors"].astype(np.float32),
+        **tensors,
         class_names=tuple(line.split("\t")[0] for line in lines),
         blend=float(metadata["blend"]),
         sharpness=float(metadata["sharpness"]),

@@ -33,9 +33,9 @@ class LiteEncoder:
 
     dim = TextEncoder.dim
 
-    def __init__(self, threads: int = 1) -> None:
-        """``threads``: threads of one run of a model."""
-        self._text = TextEncoder(threads)
+    def __init__(self, threads: int = 1, text: TextEncoder | None = None) -> None:
+        """``threads``: threads of one run of a model; ``text``: another encoder of texts."""
+        self._text = text or TextEncoder(threads)
         self._frames = FrameEncoder(threads=threads)
 
     @property

@@ -7,8 +7,9 @@ Needs ``torch``, ``onnx``, ``onnxruntime``, ``efficientnet-lite-pytorch`` and
 
 Input ``images`` (n, 3, 260, 260) float32, RGB, ``(x - 127) / 128``. Outputs ``grid`` (n, 1280, 9, 9)
 float32, the activated features of the last convolution before pooling (0 to 6), and ``logits``
-(n, 1000) float32 of the ImageNet classes. Storing the weights as float16 was tried: features then
-differ by up to 0.05.
+(n, 1000) float32 of the ImageNet classes, and what three earlier stages give, ``stage_88`` and
+``stage_120`` (n, channels, 17, 17) and ``stage_208`` (n, 208, 9, 9), float32. Storing the weights as float16
+was tried: features then differ by up to 0.05.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ _LOG = logging.getLogger("mmretrieve.training.export_efficientnet")
 _SIDE_PX = 260
 _OUTPUT = Path(__file__).resolve().parents[1] / "encoders" / "weights" / "efficientnet_lite2.onnx"
 _TOLERANCE = 1e-4
+_STAGES = {
+    "stage_208": "/_blocks.19/Add_output_0",
+    "stage_120": "/_blocks.14/Add_output_0",
+    "stage_88": "/_blocks.10/Add_output_0",
+}
+"""Name of the output -> tensor at the end of a block."""
 
 
 def load_network() -> Any:
@@ -71,7 +78,21 @@ def export(network: Any) -> Any:
         opset_version=17,
         dynamo=False,
     )
-    return onnx.load_from_string(buffer.getvalue())
+    return with_stages(onnx.load_from_string(buffer.getvalue()))
+
+
+def with_stages(model: Any) -> Any:
+    """The model with the outputs of three of its blocks as outputs of its own."""
+    import onnx
+
+    present = {output.name for output in model.graph.output}
+    for name, source in _STAGES.items():
+        if name not in present:
+            model.graph.node.append(onnx.helper.make_node("Identity", [source], [name]))
+            shape = ["n", int(name.removeprefix("stage_")), None, None]
+            info = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+            model.graph.output.append(info)
+    return model
 
 
 def session_of(path: Path, threads: int) -> Any:
@@ -98,7 +119,7 @@ def largest_differences(network: Any, path: Path) -> tuple[float, float, float]:
     with torch.no_grad():
         expected = [output.numpy() for output in network(torch.from_numpy(images))]
     session = session_of(path, 2)
-    grid, logits = session.run(None, {"images": images})
+    grid, logits = session.run(["grid", "logits"], {"images": images})
     alone = np.concatenate(
         [session.run(["grid"], {"images": images[i : i + 1]})[0] for i in range(4)]
     )

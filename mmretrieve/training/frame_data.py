@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -16,15 +17,16 @@ from numpy.typing import NDArray
 from mmretrieve.encoders.frames import (
     BACKBONE_FILE,
     CLASSES_FILE,
+    N_FEATURES,
+    N_PLAIN,
+    look,
     named_vectors,
-    preprocess,
 )
 from mmretrieve.encoders.onnx import open_session
 from mmretrieve.encoders.text import TextEncoder, normalise
 from mmretrieve.encoders.weights import weight_path
 
 _LOG = logging.getLogger("mmretrieve.training.frame_data")
-_N_VIEWS = 4
 _MAX_TOKENS = 40
 TEMPLATES = ("{name}", "a photo of a {name}", "{name}, {kind}")
 
@@ -34,20 +36,26 @@ Floats = NDArray[np.float32]
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Everything that training depends on besides the data. ``blend``, the share of class names in a
-    token, is larger at run time than in training: that helps on pictures unlike the training's."""
+    token, is larger at run time than in training: that helps on pictures unlike the training's.
+    ``soft`` of a picture's target goes to all pictures of the batch, by how alike their captions are
+    (softmax at ``soft_temperature``). ``views``: of each picture, see :func:`views_of`."""
 
-    passes: int = 30
+    passes: int = 12
+    views: int = 1
+    hidden: int = 384
+    hidden_dropout: float = 0.5
+    soft: float = 0.3
+    soft_temperature: float = 0.05
     batch: int = 256
     rate: float = 1e-3
     decay: float = 1e-2
     temperature: float = 0.05
-    dropout: float = 0.2
+    dropout: float = 0.3
     tokens_a_step: int = 14
     n_tokens: int = 1
     class_weight: float = 0.5
     background: float = 0.5
     ridge: float = 0.1
-    members: int = 3
     seed: int = 0
     training_blend: float = 0.42
     blend: float = 0.5
@@ -77,7 +85,7 @@ class Texts:
 
 @dataclass(frozen=True, slots=True)
 class Flickr:
-    """Pictures: ``features (views, n, 1280)`` float16; captions of picture i are the texts
+    """Pictures: ``features (views, n, n_features)`` float16; captions of picture i are the texts
     ``[first[i], first[i + 1])``; ``train`` and ``dev`` are picture numbers."""
 
     features: NDArray[np.float16]
@@ -89,15 +97,20 @@ class Flickr:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Standardisation of features: ``(x - mean) / spread``, both ``(1280,)`` float32."""
+    """Standardisation of features: ``(x - mean) / spread``, both ``(n_features,)`` float32."""
 
     mean: Floats
     spread: Floats
 
+    def apply(self, features: NDArray[Any]) -> Floats:
+        """Standardised features, ``(n, n_features)`` float32."""
+        return np.asarray((features.astype(np.float32) - self.mean) / self.spread, np.float32)
+
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """Three ``texts`` for each class; ``vectors (1000, 1280)``: made-up standardised features;
+    """Three ``texts`` for each class; ``vectors (1000, n_features)``: made-up standardised
+    features, 0 where the classifier does not look;
     ``names (1000, 128)``: mean token of each bare name, less the mean over all classes, of unit length;
     ``weight (1000, 1280)`` and ``bias (1000,)`` of the classifier."""
 
@@ -108,8 +121,8 @@ class Classes:
     bias: Floats
 
     def named(self, features: Floats, recipe: Recipe) -> Floats:
-        """``(n, 128)``: the class-name half of the tokens of ``(n, 1280)`` raw features."""
-        logits = features @ self.weight.T + self.bias
+        """``(n, 128)``: the class-name half of the tokens of ``(n, n_features)`` raw features."""
+        logits = features[:, :N_PLAIN] @ self.weight.T + self.bias
         return named_vectors(logits, self.names, recipe.sharpness, recipe.n_classes)
 
 
@@ -132,21 +145,20 @@ def views_of(picture: Any, seed: int) -> Iterator[Any]:
     yield ImageOps.mirror(crop())
 
 
-def picture_features(paths: Sequence[Path], cache: Path) -> NDArray[np.float16]:
-    """Mean features of all views of all pictures: ``(views, n, 1280)`` float16."""
+def picture_features(paths: Sequence[Path], views: int, cache: Path) -> NDArray[np.float16]:
+    """Features of the first ``views`` views of all pictures: ``(views, n, n_features)`` float16."""
     from PIL import Image
 
-    file = cache / "frame_features.npy"
+    file = cache / f"frame_features_{views}.npy"
     if file.is_file():
         return np.asarray(np.load(file))
     session = open_session(weight_path(BACKBONE_FILE), threads=1)
-    features = np.empty((_N_VIEWS, len(paths), 1280), np.float16)
+    features = np.empty((views, len(paths), N_FEATURES), np.float16)
     for number, path in enumerate(paths):
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
-        for view, image in enumerate(views_of(picture, number)):
-            (grid,) = session.run(["grid"], {"images": preprocess(np.asarray(image))})
-            features[view, number] = grid[0].mean(axis=(1, 2))
+        for view, image in enumerate(itertools.islice(views_of(picture, number), views)):
+            features[view, number], _ = look(session, np.asarray(image))
         if number % 500 == 0:
             _LOG.info("features of %d of %d pictures", number, len(paths))
     np.save(file, features)
@@ -169,14 +181,14 @@ def embed(texts: Sequence[str], file: Path | None = None) -> Texts:
     return Texts(joined, starts)
 
 
-def read_flickr(folder: Path, cache: Path) -> Flickr:
+def read_flickr(folder: Path, views: int, cache: Path) -> Flickr:
     """Read pictures and captions, computing what the cache lacks."""
     lines = (folder / "captions.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     captions = [caption for row in rows for caption in row["captions"]]
     is_train = np.array([row["split"] == "train" for row in rows])
     return Flickr(
-        features=picture_features([folder / "images" / row["image"] for row in rows], cache),
+        features=picture_features([folder / "images" / row["image"] for row in rows], views, cache),
         captions=embed(captions, cache / "caption_tokens.npz"),
         first=np.cumsum([0, *(len(row["captions"]) for row in rows)]).astype(np.int64),
         train=np.flatnonzero(is_train),
@@ -187,7 +199,20 @@ def read_flickr(folder: Path, cache: Path) -> Flickr:
 def scale_of(flickr: Flickr) -> Scale:
     """Mean and spread over the training pictures."""
     plain = flickr.features[0][flickr.train].astype(np.float32)
-    return Scale(plain.mean(axis=0), plain.std(axis=0) + np.float32(0.05))
+    spread = plain.std(axis=0) + np.float32(0.05)
+    # Signed and on other scales than the last stage; a little less weight than to each of its features.
+    spread[N_PLAIN:] = (plain[:, N_PLAIN:].std(axis=0) + np.float32(1e-3)) / np.float32(0.7)
+    return Scale(plain.mean(axis=0), spread)
+
+
+def caption_vectors(flickr: Flickr) -> Floats:
+    """``(n, 128)``: what the captions of each picture say together, less the mean, of unit length."""
+    captions = flickr.captions
+    means = np.add.reduceat(captions.tokens, captions.starts[:-1], axis=0)
+    counts = np.diff(captions.starts)[:, None]
+    means = normalise((means / counts).astype(np.float32))
+    means = normalise((means - means.mean(axis=0)).astype(np.float32))
+    return normalise(np.add.reduceat(means, flickr.first[:-1], axis=0).astype(np.float32))
 
 
 def read_classifier() -> tuple[Floats, Floats]:
@@ -212,15 +237,16 @@ def class_texts() -> list[str]:
 
 def read_classes(flickr: Flickr, scale: Scale, ridge: float) -> Classes:
     """Make up the features of each ImageNet class and embed its texts."""
-    whole = (flickr.features[0][flickr.train].astype(np.float32) - scale.mean) / scale.spread
+    whole = scale.apply(flickr.features[0][flickr.train])[:, :N_PLAIN]
     covariance = whole.T @ whole / len(whole)
     covariance[np.diag_indices_from(covariance)] += ridge * covariance.trace() / len(covariance)
     weight, bias = read_classifier()
-    scaled = weight * scale.spread
+    scaled = weight * scale.spread[:N_PLAIN]
     length = float(np.sqrt((whole**2).sum(axis=1).mean()))
-    vectors = normalise((scaled - scaled.mean(axis=0)) @ covariance) * length
+    vectors = np.zeros((len(weight), N_FEATURES), np.float32)
+    vectors[:, :N_PLAIN] = normalise((scaled - scaled.mean(axis=0)) @ covariance) * length
     texts = embed(class_texts())
-    return Classes(texts, vectors.astype(np.float32), name_vectors(texts), weight, bias)
+    return Classes(texts, vectors, name_vectors(texts), weight, bias)
 
 
 def name_vectors(texts: Texts) -> Floats:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mmretrieve.encoders.text import normalise
-from mmretrieve.training.frame_data import Classes, Flickr, Floats, Recipe
+from mmretrieve.encoders.frames import N_PLAIN, FrameHead, tokens_of
+from mmretrieve.training.frame_data import Flickr, Floats, read_classifier
 
 _LOG = logging.getLogger("mmretrieve.training.frame_measures")
 
@@ -41,16 +41,13 @@ def maxsim(texts: tuple[Floats, Floats], tokens: Floats) -> Floats:
     return np.asarray(summed / mask.sum(axis=1)[:, None])
 
 
-def evaluate_flickr(
-    flickr: Flickr, linear: tuple[Floats, Floats], classes: Classes, recipe: Recipe, n_pictures: int
-) -> dict[str, float]:
+def evaluate_flickr(flickr: Flickr, head: FrameHead, n_pictures: int) -> dict[str, float]:
     """Text to picture among the first ``n_pictures`` of dev, all their captions."""
     pictures = flickr.dev[:n_pictures]
+    weight, bias = read_classifier()
     features = flickr.features[0][pictures].astype(np.float32)
-    seen = normalise((features @ linear[0] + linear[1]).reshape(-1, 128))
-    named = np.repeat(classes.named(features, recipe), recipe.n_tokens, axis=0)
-    tokens = normalise((1 - recipe.blend) * seen + recipe.blend * named)
-    tokens = tokens.reshape(len(pictures), -1, 128)
+    logits = features[:, :N_PLAIN] @ weight.T + bias
+    tokens = np.stack([tokens_of(*row, head).vectors for row in zip(features, logits, strict=True)])
     pairs = [
         (c, k) for k, p in enumerate(pictures) for c in range(flickr.first[p], flickr.first[p + 1])
     ]

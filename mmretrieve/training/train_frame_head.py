@@ -4,7 +4,8 @@ Pairs: the pictures of Flickr8k with their captions, and, so that the head cover
 and dogs, one made-up feature vector for each ImageNet class with that class's name. The made-up
 vector is where the features of the class should lie: the classifier's weights of the class times the
 covariance of the features (the mean of a class under linear discriminant analysis), at the length
-of an ordinary picture, laid over the features of a random picture.
+of an ordinary picture, laid over the features of a random picture. Pictures whose captions are alike
+share a part of their targets, so that a batch does not push them apart.
 
 Needs ``torch`` (run time does not)::
 
@@ -20,8 +21,7 @@ import argparse
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,10 @@ from mmretrieve.encoders.frames import (
     BACKBONE_FILE,
     CLASSES_FILE,
     HEAD_FILE,
+    HEAD_TENSORS,
+    N_FEATURES,
+    N_PLAIN,
+    FrameHead,
 )
 from mmretrieve.encoders.weights import FOLDER, weight_path
 from mmretrieve.training.frame_data import (
@@ -41,6 +45,7 @@ from mmretrieve.training.frame_data import (
     Floats,
     Recipe,
     Scale,
+    caption_vectors,
     read_classes,
     read_flickr,
     scale_of,
@@ -48,21 +53,22 @@ from mmretrieve.training.frame_data import (
 from mmretrieve.training.frame_measures import evaluate_flickr
 
 _LOG = logging.getLogger("mmretrieve.training.train_frame_head")
-_VERSION = "2"
+_VERSION = "3"
 _RUN_TIME_SETTINGS = ("blend", "sharpness", "n_classes", "min_probability")
 
 
-def contrast(texts: tuple[Floats, Floats], tokens: Any, temperature: float) -> Any:
-    """Symmetric InfoNCE over the mean MaxSim of ``texts`` (tokens, mask) and ``(n, k, 128)``."""
+def contrast(texts: tuple[Floats, Floats], tokens: Any, temperature: float, target: Any) -> Any:
+    """Symmetric InfoNCE over the mean MaxSim of ``texts`` (tokens, mask) and ``(n, k, 128)``, against
+    ``(n, n)`` shares of each text's target that fall to each document; rows sum to 1."""
     import torch
 
     words, mask = (torch.from_numpy(array) for array in texts)
     (n, length, dim), regions = words.shape, tokens.shape[1]
     dots = (words.reshape(-1, dim) @ tokens.reshape(-1, dim).T).view(n, length, n, regions)
     scores = (dots.amax(3) * mask[:, :, None]).sum(1) / mask.sum(1)[:, None] / temperature
-    labels = torch.arange(n)
+    backward = target.T / target.sum(0)[:, None]
     cross_entropy = torch.nn.functional.cross_entropy
-    return (cross_entropy(scores, labels) + cross_entropy(scores.T, labels)) / 2
+    return (cross_entropy(scores, target) + cross_entropy(scores.T, backward)) / 2
 
 
 def thin(
@@ -77,7 +83,7 @@ def thin(
 
 
 class Trainer:
-    """Draws batches and holds the linear map while one member of the ensemble is trained."""
+    """Draws batches and holds the map while it is trained: a linear layer and one hidden layer beside it."""
 
     def __init__(self, flickr: Flickr, scale: Scale, classes: Classes, recipe: Recipe) -> None:
         import torch
@@ -85,19 +91,25 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.flickr, self.scale, self.classes, self.recipe = flickr, scale, classes, recipe
         self.rng = np.random.default_rng(recipe.seed)
-        self.linear = torch.nn.Linear(1280, 128 * recipe.n_tokens)
+        self.linear = torch.nn.Linear(N_FEATURES, 128 * recipe.n_tokens)
+        self.hidden = torch.nn.Linear(N_FEATURES, recipe.hidden)
+        self.out = torch.nn.Linear(recipe.hidden, 128 * recipe.n_tokens, bias=False)
+        torch.nn.init.normal_(self.linear.weight, std=0.02)
+        torch.nn.init.zeros_(self.out.weight)
+        self.layers = torch.nn.ModuleList([self.linear, self.hidden, self.out])
         views = [view.astype(np.float32) for view in flickr.features]
         self.named = np.stack([classes.named(view, recipe) for view in views])
-        made_up = classes.vectors * scale.spread + scale.mean
-        self.named_classes = classes.named(made_up, recipe)
+        self.named_classes = classes.named(classes.vectors * scale.spread + scale.mean, recipe)
+        self.said = caption_vectors(flickr)
 
     def tokens(self, features: Any, named: Floats) -> Any:
-        """``(n, 1280)`` standardised features to ``(n, n_tokens, 128)`` unit tokens."""
+        """``(n, n_features)`` standardised features to ``(n, n_tokens, 128)`` unit tokens."""
         import torch
         from torch.nn import functional
 
         dropped = functional.dropout(features, self.recipe.dropout)
-        mapped = self.linear(dropped).view(len(features), -1, 128)
+        inner = functional.dropout(self.hidden(dropped).relu(), self.recipe.hidden_dropout)
+        mapped = (self.linear(dropped) + self.out(inner)).view(len(features), -1, 128)
         seen = functional.normalize(mapped, dim=-1)
         blend = self.recipe.training_blend
         names = torch.from_numpy(named)[:, None]
@@ -109,82 +121,87 @@ class Trainer:
 
         n, recipe, flickr = len(pictures), self.recipe, self.flickr
         views = self.rng.integers(0, len(flickr.features), n)
-        raw = flickr.features[views, pictures].astype(np.float32)
-        features = torch.from_numpy((raw - self.scale.mean) / self.scale.spread)
+        features = torch.from_numpy(self.scale.apply(flickr.features[views, pictures]))
         counts = flickr.first[pictures + 1] - flickr.first[pictures]
         captions = flickr.first[pictures] + (self.rng.random(n) * counts).astype(np.int64)
         texts = thin(flickr.captions.padded(captions), recipe.tokens_a_step, self.rng)
         tokens = self.tokens(features, self.named[views, pictures])
-        loss = contrast(texts, tokens, recipe.temperature)
+        alike = torch.from_numpy(self.said[pictures] @ self.said[pictures].T)
+        shared = torch.softmax(alike / recipe.soft_temperature, 1)
+        target = (1 - recipe.soft) * torch.eye(n) + recipe.soft * shared
+        loss = contrast(texts, tokens, recipe.temperature, target)
         return loss + recipe.class_weight * self.loss_of_classes(features)
 
-    def loss_of_classes(self, backgrounds: Any) -> Any:
-        """Loss of made-up class features laid over the ``(n, 1280)`` features of real pictures."""
+    def loss_of_classes(self, pictures: Any) -> Any:
+        """Loss of made-up class features laid over the ``(n, n_features)`` features of real pictures."""
         import torch
 
-        n, n_texts = len(backgrounds), len(TEMPLATES)
-        chosen = self.rng.permutation(len(self.classes.vectors))[:n]
+        n_texts = len(TEMPLATES)
+        chosen = self.rng.permutation(len(self.classes.vectors))[: len(pictures)]
         strength = self.rng.uniform(0.5, 1.5, (len(chosen), 1)).astype(np.float32)
-        made_up = torch.from_numpy(self.classes.vectors[chosen] * strength)
-        made_up = made_up + self.recipe.background * backgrounds[: len(chosen)]
+        behind = pictures[: len(chosen)].clone()
+        behind[:, :N_PLAIN] *= self.recipe.background
+        made_up = torch.from_numpy(self.classes.vectors[chosen] * strength) + behind
         variants = self.rng.integers(0, n_texts, len(chosen))
         texts = self.classes.texts.padded(n_texts * chosen + variants)
         tokens = self.tokens(made_up, self.named_classes[chosen])
-        return contrast(texts, tokens, self.recipe.temperature)
+        return contrast(texts, tokens, self.recipe.temperature, torch.eye(len(chosen)))
 
-    def run(self) -> tuple[Floats, Floats]:
-        """Train and return weight ``(1280, n)`` and bias ``(n,)`` on raw features."""
+    def run(self) -> FrameHead:
+        """Train and return the head."""
         import torch
 
         recipe = self.recipe
         optimiser = torch.optim.AdamW(
-            self.linear.parameters(), lr=recipe.rate, weight_decay=recipe.decay
+            self.layers.parameters(), lr=recipe.rate, weight_decay=recipe.decay
         )
         batches = len(self.flickr.train) // recipe.batch
-        for step in range(recipe.passes * batches):
+        steps = recipe.passes * batches
+        for step in range(steps):
             place = step % batches
             if place == 0:
                 order = self.rng.permutation(self.flickr.train)
-            rate = (
-                recipe.rate * min(1.0, (step + 1) / 50) * (1.0 - step / (recipe.passes * batches))
-            )
             for group in optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = recipe.rate * min(1.0, (step + 1) / 50) * (1.0 - step / steps)
             loss = self.loss(order[place * recipe.batch : (place + 1) * recipe.batch])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            if step % (10 * batches) == 0:
-                _LOG.info(
-                    "seed %d, pass %d: loss %.3f",
-                    recipe.seed,
-                    step // batches,
-                    float(loss.detach()),
-                )
-        weight = self.linear.weight.detach().numpy().T / self.scale.spread[:, None]
-        bias = self.linear.bias.detach().numpy() - self.scale.mean @ weight
-        return np.asarray(weight, np.float32), np.asarray(bias, np.float32)
+            if place == 0:
+                _LOG.info("pass %d: loss %.3f", step // batches, float(loss.detach()))
+        return self.head()
+
+    def head(self) -> FrameHead:
+        """The map as it is now, rounded as it will be stored."""
+        names = weight_path(CLASSES_FILE).read_text(encoding="utf-8").splitlines()
+        return FrameHead(
+            mean=self.scale.mean,
+            spread=self.scale.spread,
+            weight=_rounded(self.linear.weight.T),
+            bias=_rounded(self.linear.bias),
+            hidden=_rounded(self.hidden.weight.T),
+            hidden_bias=_rounded(self.hidden.bias),
+            out=_rounded(self.out.weight.T),
+            class_vectors=self.classes.names.astype(np.float16).astype(np.float32),
+            class_names=tuple(name.split("\t")[0] for name in names),
+            **{name: getattr(self.recipe, name) for name in _RUN_TIME_SETTINGS},
+        )
 
 
-def average(members: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
-    """One linear map: the mean of the members' maps."""
-    weight = np.stack([weight for weight, _ in members]).mean(axis=0)
-    bias = np.stack([bias for _, bias in members]).mean(axis=0)
-    return weight.astype(np.float32), bias.astype(np.float32)
+def _rounded(tensor: Any) -> Floats:
+    return np.asarray(tensor.detach().numpy().astype(np.float16), np.float32)
 
 
-def write_head(
-    file: Path, linear: tuple[Floats, Floats], names: Floats, recipe: Recipe, measures: object
-) -> None:
-    """Write the head with its recipe and origin in the header."""
+def write_head(file: Path, head: FrameHead, recipe: Recipe, measures: object) -> None:
+    """Write the head with its recipe and origin in the header; what is large as float16."""
     from safetensors.numpy import save_file
 
-    weight, bias = linear
     # safetensors writes memory as it lies: a transposed view would be stored wrongly.
     tensors: dict[str, NDArray[Any]] = {
-        "weight": np.ascontiguousarray(weight),
-        "bias": np.ascontiguousarray(bias),
-        "class_vectors": np.ascontiguousarray(names),
+        name: np.ascontiguousarray(
+            getattr(head, name), np.float32 if name in ("mean", "spread") else np.float16
+        )
+        for name in HEAD_TENSORS
     }
     digests = {
         name: hashlib.sha256(weight_path(name).read_bytes()).hexdigest()
@@ -202,13 +219,6 @@ def write_head(
     _LOG.info("%s: %d bytes", file.name, file.stat().st_size)
 
 
-def train(flickr: Flickr, recipe: Recipe, scale: Scale, classes: Classes) -> tuple[Floats, Floats]:
-    """Train the members and return their mean map."""
-    seeds = range(recipe.seed, recipe.seed + recipe.members)
-    trainers = (Trainer(flickr, scale, classes, replace(recipe, seed=seed)) for seed in seeds)
-    return average([trainer.run() for trainer in trainers])
-
-
 def main() -> None:
     """Train, report, write."""
     import torch
@@ -220,20 +230,19 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=FOLDER / HEAD_FILE)
     parser.add_argument("--passes", type=int, default=Recipe().passes)
-    parser.add_argument("--members", type=int, default=Recipe().members)
+    parser.add_argument("--views", type=int, default=Recipe().views, help="of each picture, 1 to 4")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(arguments.threads)
     arguments.cache.mkdir(parents=True, exist_ok=True)
-    recipe = Recipe(passes=arguments.passes, members=arguments.members)
-    flickr = read_flickr(arguments.flickr8k, arguments.cache)
+    recipe = Recipe(passes=arguments.passes, views=arguments.views)
+    flickr = read_flickr(arguments.flickr8k, recipe.views, arguments.cache)
     scale = scale_of(flickr)
     classes = read_classes(flickr, scale, recipe.ridge)
-    linear = train(flickr, recipe, scale, classes)
-    sizes = (1000, len(flickr.dev))
-    measures = {str(n): evaluate_flickr(flickr, linear, classes, recipe, n) for n in sizes}
-    write_head(arguments.output, linear, classes.names, recipe, measures)
+    head = Trainer(flickr, scale, classes, recipe).run()
+    measures = {str(n): evaluate_flickr(flickr, head, n) for n in (1000, len(flickr.dev))}
+    write_head(arguments.output, head, recipe, measures)
 
 
 if __name__ == "__main__":

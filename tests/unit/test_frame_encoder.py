@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,12 @@ from mmretrieve.encoders.frames import (
     BACKBONE_FILE,
     CLASSES_FILE,
     HEAD_FILE,
+    N_FEATURES,
+    N_PLAIN,
+    STAGES,
     FrameEncoder,
     FrameHead,
+    look,
     named_vectors,
     preprocess,
     tokens_of,
@@ -39,8 +44,13 @@ def encoder() -> FrameEncoder:
 def small_head(blend: float = 0.5, n_classes: int = 2, n_tokens: int = 3) -> FrameHead:
     rng = np.random.default_rng(0)
     return FrameHead(
-        weight=rng.normal(size=(1280, n_tokens * 128)).astype(np.float32),
-        bias=np.zeros(n_tokens * 128, np.float32),
+        mean=rng.normal(size=N_FEATURES).astype(np.float32),
+        spread=rng.uniform(0.5, 2.0, N_FEATURES).astype(np.float32),
+        weight=rng.normal(size=(N_FEATURES, n_tokens * 128)).astype(np.float32),
+        bias=rng.normal(size=n_tokens * 128).astype(np.float32),
+        hidden=rng.normal(size=(N_FEATURES, 5)).astype(np.float32),
+        hidden_bias=rng.normal(size=5).astype(np.float32),
+        out=rng.normal(size=(5, n_tokens * 128)).astype(np.float32),
         class_vectors=np.eye(1000, 128, dtype=np.float32),
         class_names=tuple(f"class {i}" for i in range(1000)),
         blend=blend,
@@ -79,9 +89,9 @@ def test_a_frame_is_the_same_alone_and_in_any_batch(encoder: FrameEncoder) -> No
 def test_known_frames_give_the_published_numbers(encoder: FrameEncoder) -> None:
     plain = np.full((120, 160, 3), (200, 30, 40), np.uint8)
     blocks, red = encoder.encode([picture(0), plain])
-    expected = [-0.0115, -0.0127, -0.0317, -0.2431, 0.0004, -0.0546]
+    expected = [-0.0537, -0.0011, -0.0466, -0.2222, 0.0535, 0.0289]
     np.testing.assert_allclose(blocks.vectors[0, :6], expected, atol=2e-3)
-    expected = [-0.0278, 0.0144, 0.1138, -0.3117, 0.0995, 0.0514]
+    expected = [-0.0917, -0.0131, 0.0303, -0.3012, 0.0848, 0.0904]
     np.testing.assert_allclose(red.vectors[0, :6], expected, atol=2e-3)
 
 
@@ -128,6 +138,37 @@ def test_preprocessing_scales_channels_as_the_network_was_trained() -> None:
     assert np.ptp(prepared, axis=(2, 3)).max() == 0.0
 
 
+class Stages:
+    """A session whose stages are known."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(3)
+        self.grid = rng.random((1, N_PLAIN, 9, 9), dtype=np.float32)
+        self.stages = [
+            rng.random((1, int(name.removeprefix("stage_")), side, side), dtype=np.float32)
+            for name, side in zip(STAGES, (9, 17, 17), strict=True)
+        ]
+
+    def run(self, names: list[str], feeds: dict[str, Any]) -> list[NDArray[np.float32]]:
+        assert names == ["grid", "logits", *STAGES]
+        assert feeds["images"].shape == (1, 3, 260, 260)
+        return [self.grid, np.arange(1000, dtype=np.float32)[None], *self.stages]
+
+
+def test_features_are_the_mean_and_of_earlier_stages_mean_and_spread_of_regions() -> None:
+    session = Stages()
+    features, logits = look(session, picture(0))
+    assert features.shape == (N_FEATURES,)
+    assert logits[7] == 7.0
+    np.testing.assert_allclose(features[:N_PLAIN], session.grid[0].mean(axis=(1, 2)), rtol=1e-5)
+    channel = session.stages[1][0, 11]  # a stage of 17 x 17: regions of 5, 7 and 5
+    cuts = ((0, 5), (5, 12), (12, 17))
+    regions = [channel[a:b, c:d].mean() for a, b in cuts for c, d in cuts]
+    place = N_PLAIN + 208 + 11
+    assert features[place] == pytest.approx(np.mean(regions), rel=1e-4)
+    assert features[place + 208 + 120 + 88] == pytest.approx(np.std(regions), rel=1e-3)
+
+
 def test_the_named_half_is_the_weighted_mean_of_the_likeliest_names() -> None:
     logits = np.zeros((1, 1000), np.float32)
     logits[0, [7, 90]] = [np.log(30.0), np.log(10.0)]
@@ -149,19 +190,24 @@ def test_ties_between_classes_break_by_number() -> None:
 
 def test_blend_zero_is_the_map_alone_and_blend_one_the_names_alone() -> None:
     rng = np.random.default_rng(1)
-    features = rng.random(1280, dtype=np.float32)
+    features = rng.random(N_FEATURES, dtype=np.float32)
     logits = rng.normal(size=1000).astype(np.float32)
     head = small_head(blend=0.0)
-    mapped = (features @ head.weight).reshape(3, 128)
+    x = (features.astype(np.float64) - head.mean) / head.spread
+    inner = x @ head.hidden + head.hidden_bias
+    assert (inner < 0).any()
+    assert (inner > 0).any()
+    mapped = x @ head.weight + head.bias + np.where(inner > 0, inner, 0) @ head.out
+    mapped = mapped.reshape(3, 128)
     mapped /= np.linalg.norm(mapped, axis=1, keepdims=True)
-    np.testing.assert_allclose(tokens_of(features, logits, head).vectors, mapped, atol=1e-5)
+    np.testing.assert_allclose(tokens_of(features, logits, head).vectors, mapped, atol=1e-4)
     named = named_vectors(logits[None], head.class_vectors, 1.0, 2)
     names_alone = tokens_of(features, logits, small_head(blend=1.0)).vectors
     np.testing.assert_allclose(names_alone, np.repeat(named, 3, axis=0), atol=1e-5)
 
 
 def test_only_a_clear_class_labels_the_frame() -> None:
-    features = np.ones(1280, np.float32)
+    features = np.ones(N_FEATURES, np.float32)
     logits = np.zeros(1000, np.float32)
     assert tokens_of(features, logits, small_head()).labels == (None, None, None)
     logits[7] = 20.0
