@@ -26,6 +26,7 @@ from mmretrieve.errors import (
 from mmretrieve.reports import FileResult, IndexReport, Outcome
 from mmretrieve.scoring.aggregation import Scoring
 from mmretrieve.search.filters import parse_condition
+from mmretrieve.storage.atomic import sealed_json, unsealed
 from tests import clips
 
 ODD_NAME = 'it\'s "odd"\nand 🎈 (1).mp4'
@@ -283,7 +284,8 @@ def _empty_index(folder: Path) -> Path:
 def _manifest(folder: Path, **changes: object) -> Path:
     _empty_index(folder)
     path = folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}), "utf-8")
+    changed = {**unsealed(json.loads(path.read_text("utf-8"))), **changes}
+    path.write_text(sealed_json(changed), "utf-8")
     return folder
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from mmretrieve.datatypes import Modality
+from mmretrieve.storage.atomic import sealed_json, unsealed
 from mmretrieve.storage.codes import reading
 from mmretrieve.storage.codes.build import tail_segment
 from mmretrieve.storage.codes.cells import fetch_vectors
@@ -146,7 +147,7 @@ def rewrite(folder: Path, name: str, change: Callable[[np.ndarray], np.ndarray])
     made = np.ascontiguousarray(change(made.copy()), made.dtype)
     made.tofile(file)
     mine |= {"shape": list(made.shape), "blake3": blake3(made.tobytes()).hexdigest()}
-    path.write_text(json.dumps(data), "utf-8")
+    path.write_text(sealed_json(unsealed(data)), "utf-8")
 
 
 def setting(at: Any, value: Any) -> Callable[[np.ndarray], np.ndarray]:
@@ -213,7 +214,7 @@ def edited(change: Callable[[dict[str, Any]], object]) -> Damage:
     def act(path: Path) -> None:
         data = json.loads(path.read_text("utf-8"))
         change(data)
-        path.write_text(json.dumps(data), "utf-8")
+        path.write_text(sealed_json(unsealed(data)), "utf-8")  # with a checksum that is right
 
     return act
 
@@ -223,6 +224,10 @@ CATALOGUES: dict[str, tuple[Damage, str]] = {
     "empty": (lambda p: p.write_text(""), "cannot be read"),
     "cut": (lambda p: os.truncate(p, p.stat().st_size // 2), "cannot be read"),
     "a list": (lambda p: p.write_text("[]"), "is of format None"),
+    "altered": (
+        lambda p: p.write_text(p.read_text("utf-8").replace('"books"', '"book"'), "utf-8"),
+        "wrong checksum",
+    ),
     "newer": (edited(lambda d: d.update(format=99)), "is of format 99, this program knows 1"),
     "a field missing": (edited(lambda d: d.pop("books")), "no catalogue"),
     "a type": (
