@@ -33,7 +33,7 @@ _PACKAGES = {
     "onnxruntime": "onnxruntime", "tokenizers": "tokenizers", "safetensors": "safetensors",
     "av": "av", "faster-whisper": "faster_whisper", "rapidocr": "rapidocr",
     "opencv-python-headless": "cv2", "pillow": "PIL", "charset-normalizer": "charset_normalizer",
-    "blake3": "blake3", "filelock": "filelock",
+    "blake3": "blake3",
 }  # fmt: skip
 """Name to install -> name to import."""
 
