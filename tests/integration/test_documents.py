@@ -133,4 +133,4 @@ def test_documents_beside_videos(
         assert engine.search("kneading dough").hits[0].video.video_id == "bread"
         clip.unlink()
         assert engine.index([tmp_path / "films"], prune=True).n_pruned == 1
-        assert sorted(Path(v.path).name for v in engine.videos()) == ["b.mp4", "bread"]
+        assert sorted(Path(v.path).name for v in engine.videos()) == ["b.mp4", "document:bread"]

@@ -321,11 +321,13 @@ def test_an_interrupted_repair_is_taken_up(
 
     with monkeypatch.context() as patched:
         patched.setattr(IndexWriter, when, fail)
+        interrupted = True
         with suppress(KeyboardInterrupt):
             repair(index, PlainKernels())
-            assert (table, when) == ("files", "put_back")  # no row of it is put back
+            interrupted = False
+    assert interrupted or when == "put_back"  # where no row can be put back
     with Engine.open(index) as engine:
-        if (table, when) != ("files", "put_back"):
+        if interrupted:
             assert "repair.json" in errors(verify(index))
             with pytest.raises(IndexFormatError, match="mmretrieve repair"):
                 engine.index([made.clips])

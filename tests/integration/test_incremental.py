@@ -62,10 +62,11 @@ def versions(engine: Engine) -> dict[str, int]:
 
 
 def files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of all but the log."""
     return {
         str(p.relative_to(folder)): (p.stat().st_size, p.stat().st_mtime_ns)
         for p in folder.rglob("*")
-        if p.is_file()
+        if p.is_file() and p.name != "log.jsonl"
     }
 
 
