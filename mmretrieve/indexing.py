@@ -261,7 +261,7 @@ class IndexRun:
         opened: dict[str, FileRecord],
     ) -> Iterator[_Task]:
         indexed = set() if self._options.force else {v.video_id for v in snapshot.videos}
-        places = {} if self._options.force else where(snapshot.files)
+        places = {} if self._options.force else where(snapshot.files, snapshot.videos)
 
         def open_one(item: Looked) -> _Done:
             done = self._open(item, ingestor, indexed, places, tell)

@@ -11,7 +11,7 @@ from mmretrieve.fingerprint import fingerprint
 from mmretrieve.lifecycle.planning import Look, Looked
 from mmretrieve.lifecycle.pruning import is_gone
 from mmretrieve.reports import FileResult, Outcome
-from mmretrieve.storage.records import FileRecord
+from mmretrieve.storage.records import FileRecord, VideoRecord
 
 
 def kinship(path: str, twins: Sequence[str]) -> Outcome:
@@ -22,12 +22,15 @@ def kinship(path: str, twins: Sequence[str]) -> Outcome:
     return Outcome.DUPLICATE if exists else Outcome.MOVED
 
 
-def where(files: Iterable[FileRecord]) -> dict[str, list[str]]:
-    """Video id -> paths of the files that have its bytes."""
+def where(files: Iterable[FileRecord], videos: Iterable[VideoRecord]) -> dict[str, list[str]]:
+    """Video id -> paths of the files that have its bytes; the path that a video is known by, where a run
+    that was killed had no time left to note its file."""
     out: dict[str, list[str]] = {}
     for file in files:
         if file.video_id is not None and file.error is None:
             out.setdefault(file.video_id, []).append(file.path)
+    for video in videos:
+        out.setdefault(video.video_id, [video.path])
     return out
 
 
@@ -37,7 +40,7 @@ def predicted(
     """What would become of each file that has to be opened; only files of the size of one that the
     index knows are read, to tell whether they are the same."""
     sizes = {file.size_bytes for file in known.values() if file.error is None}
-    places = where(known.values())
+    places = where(known.values(), ())
     out = []
     for item in looked:
         if item.look is not Look.OPEN:

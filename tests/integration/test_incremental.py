@@ -23,8 +23,9 @@ from mmretrieve.config import OcrSettings, Settings
 from mmretrieve.datatypes import MODALITIES, Filter, Hit, Modality
 from mmretrieve.errors import IndexLockedError
 from mmretrieve.reports import IndexReport, Outcome, Stage
-from mmretrieve.storage.folder import acquire_lock
+from mmretrieve.storage.folder import acquire_lock, read_manifest
 from mmretrieve.storage.schema import TABLES, schemas
+from mmretrieve.storage.writer import IndexWriter
 
 MakeClip = Callable[..., Path]
 
@@ -453,3 +454,15 @@ def test_a_copy_without_subtitles_takes_none_away(
         engine.index([tmp_path / folder])
     assert [v.sources.get(Modality.SPEECH) for v in engine.videos()] == ["sidecar:a.srt"]
     assert engine.index([tmp_path]).count(Outcome.INDEXED) == 0
+
+
+def test_a_file_whose_note_was_lost_is_known_by_its_bytes(engine: Engine, videos: Path) -> None:
+    """A run can be killed when its videos are visible and its files are not noted yet."""
+    before = revisions(engine)
+    paths = [video.path for video in engine.videos()]
+    with IndexWriter(engine.folder, read_manifest(engine.folder)) as writer:
+        writer.forget_files(paths)
+    engine.refresh()
+    assert set(outcomes(engine.index([videos])).values()) == {Outcome.UNCHANGED}
+    assert revisions(engine) == before
+    assert set(outcomes(engine.index([videos])).values()) == {Outcome.UNCHANGED}
