@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import resource
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES: list[str] = PYPROJECT["tool"]["setuptools"]["packages"]
 HELP_BAR_S = 0.5
+"""Of the processor, so that other work on the machine is no matter."""
 HEAVY = ("torch", "onnxruntime", "lancedb", "lance", "faiss", "pyarrow", "cv2", "av", "numpy")
 
 
@@ -84,8 +85,9 @@ def test_help_is_fast() -> None:
     command = [sys.executable, "-c", "from mmretrieve.cli import main; main()", "--help"]
     took_s = []
     for _ in range(5):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
-        took_s.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took_s.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert "query" in done.stdout
     assert min(took_s) < HELP_BAR_S
