@@ -38,8 +38,11 @@ class Limits:
     after_lists: int = 4096
     after_centroids: int = 768
     videos_after_centroids: int = 128
-    """With equal weights. Uneven ones leave the lighter modalities fewer steps of a byte, and more
-    documents stay in proportion to the largest weight by the mean one."""
+    """Up to a million tokens and with equal weights. Of more tokens more documents are alike, and
+    more stay (:attr:`growth`). Uneven weights leave the lighter modalities fewer steps of a byte, and
+    more stay in proportion to the largest weight by the mean one."""
+    growth: float = 0.4
+    """Ten times the tokens, ``10 ** growth`` times the documents after centroids."""
     list_share: float = 0.01
     """Of all tokens, those in lists that are followed."""
     passages: int = 128
@@ -99,9 +102,10 @@ class Stages:
         only = selection.videos if self.rule.by_video else selection.passages
         limits = self.limits
         left = limits.videos_after_centroids if self.rule.by_video else limits.after_centroids
-        left = int(left * _unevenness(self.rule.scoring.weight_vector))
+        kept = max(1.0, int(selection.n_tokens.sum()) / 1e6) ** limits.growth
+        left = int(left * kept * _unevenness(self.rule.scoring.weight_vector))
         if path is Path.LISTS:
-            only = self._by_lists(segment, selection, max(limits.after_lists, 4 * n))
+            only = self._by_lists(segment, selection, max(limits.after_lists, 4 * n, 2 * left))
         if path in (Path.LISTS, Path.CENTROIDS):
             only = self._by_centroids(segment, selection, only, max(left, 2 * n))
         scores = self.scores(segment, selection, only)
