@@ -13,8 +13,8 @@ import numpy as np
 from mmretrieve.config import EncoderSettings
 from mmretrieve.datatypes import Keyframe, Modality, QueryTokens, Segment, TokenEmbeddings
 from mmretrieve.encoders.base import JointContent, JointTokens, empty_tokens
-from mmretrieve.encoders.spans import joined, of_segments, query_words
-from mmretrieve.errors import UsageError, WeightsError
+from mmretrieve.encoders.spans import asked_text, joined, of_segments, query_words
+from mmretrieve.errors import WeightsError
 from mmretrieve.models.batching import TokenRows, in_batches
 from mmretrieve.models.extras import device_of, precision_of, require
 from mmretrieve.models.folders import fingerprints
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 HUB_ID = "meetdavidwan/clamr"
 SPACE = "clamr"
-MAX_QUERY_CHARS = 10_000
 _PREFIX = "Query:"
 _AUGMENTATION = "[more]"
 _TEXTS = (Modality.OCR, Modality.SPEECH, Modality.METADATA)
@@ -69,9 +68,7 @@ class ClamrEncoder:
         Raises:
             UsageError: nothing but blanks.
         """
-        if not text.strip():
-            raise UsageError("the query is empty: give at least one word")
-        asked = text[:MAX_QUERY_CHARS]
+        asked = asked_text(text)
         turns = self._model.turns
         turn = turns.query(asked)
         (rows,) = self._run([turn])

@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmretrieve.datatypes import Modality, QueryTokens, Segment, TokenEmbeddings
-from mmretrieve.encoders.spans import joined, of_segments, query_words
-from mmretrieve.errors import UsageError, WeightsError
+from mmretrieve.encoders.spans import asked_text, joined, of_segments, query_words
+from mmretrieve.errors import WeightsError
 from mmretrieve.models.extras import device_of, quiet, require
 from mmretrieve.models.folders import check_weights, fingerprints, read_json, resolve
 
 SPACE = "text"
-MAX_QUERY_CHARS = 10_000
 _MORE = "[more]"
 _TEXTS = (Modality.OCR, Modality.SPEECH, Modality.METADATA)
 
@@ -109,9 +108,7 @@ class ColbertEncoder:
         Raises:
             UsageError: nothing but blanks.
         """
-        if not text.strip():
-            raise UsageError("the query is empty: give at least one word")
-        asked = text[:MAX_QUERY_CHARS]
+        asked = asked_text(text)
         row = self._network.query(asked)
         pieces, words = query_words(asked, row.spans)
         words[words < 0] = words.max(initial=0) + 1

@@ -8,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmretrieve.datatypes import Segment, TokenEmbeddings
+from mmretrieve.errors import UsageError
+
+MAX_QUERY_CHARS = 10_000
+"""Of a query that are looked at: far more than a model takes."""
 
 
 def joined(segments: Sequence[Segment]) -> str:
@@ -37,6 +41,17 @@ def _first_letter(text: str, start: int, end: int) -> int:
     """Where a token begins without blanks; where it is nothing but blanks, its start."""
     piece = text[start:end]
     return start + len(piece) - len(piece.lstrip()) if piece.strip() else start
+
+
+def asked_text(text: str) -> str:
+    """The part of a query that is looked at.
+
+    Raises:
+        UsageError: nothing but blanks.
+    """
+    if not text.strip():
+        raise UsageError("the query is empty: give at least one word")
+    return text[:MAX_QUERY_CHARS]
 
 
 def query_words(text: str, spans: NDArray[np.int64]) -> tuple[tuple[str, ...], NDArray[np.int32]]:

@@ -92,14 +92,13 @@ class Ranker:
         """The best ``n`` documents of what ``selections`` (one a segment) let take part, and those that
         had to be scored exactly to know them."""
         limits = self.limits
+        n_pool = limits.pool(n, stages.rule.by_video)
         found = []
         for live, selection in zip(self.snapshot.searchable.segments, selections, strict=True):
             if selection.n_videos:
-                mine = stages.candidates(
-                    live.segment, selection, limits.pool(n, stages.rule.by_video)
-                )
+                mine = stages.candidates(live.segment, selection, n_pool)
                 found.append(Found(Chosen(live, selection, mine.numbers), mine))
-        pool = pool_of(found, limits.pool(n, stages.rule.by_video))
+        pool = pool_of(found, n_pool)
         step = n + (limits.spare if pool.coded.any() else limits.spare_uncoded)
         chosen, place = pool.slice(0, step)
         paths = tuple(dict.fromkeys(one.candidates.path for one in found))
