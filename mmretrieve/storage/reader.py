@@ -79,6 +79,11 @@ class Snapshot:
         """Whether codes can name the rows that they are made of."""
         return self._passages is not None and bool(self._passages.has_stable_row_ids)
 
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all videos."""
+        return sum(sum(video.n_tokens.values()) for video in self.videos)
+
     def is_current(self) -> bool:
         """Whether no newer state was committed since."""
         return _manifests(self.folder) == self._manifests
