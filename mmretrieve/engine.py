@@ -315,8 +315,12 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
 
     def _fresh(self) -> Snapshot:
         with self._lock:
-            if self._snapshot is not None and not self._snapshot.is_current():
+            before = self._snapshot
+            if before is not None and not before.is_current():
                 self.refresh()
+                self._snapshot = Snapshot(
+                    self._folder, self._manifest, self._chosen_kernels, before.videos
+                )
             return self._opened()
 
     def _current(self) -> Searcher:
