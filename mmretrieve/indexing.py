@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from mmretrieve.checkpoints import Checkpoints
 from mmretrieve.config import Settings
 from mmretrieve.encoders.base import Encoder
 from mmretrieve.errors import InputError
@@ -89,8 +90,10 @@ class IndexRun:
         encoder: Encoder,
         options: Options,
         seal: Callable[[], Sequence[str]],
+        checkpoints: Checkpoints,
     ) -> None:
-        """``seal`` brings what is derived from the tables up to date and says what went wrong."""
+        """``seal`` brings what is derived from the tables up to date and says what went wrong;
+        ``checkpoints`` do so in the course of the run."""
         self._folder = folder
         self._manifest = manifest
         self._settings = settings
@@ -98,6 +101,7 @@ class IndexRun:
         self._keys = stage_keys(settings, encoder.fingerprints())
         self._options = options
         self._seal = seal
+        self._checkpoints = checkpoints
         self._results: dict[str, FileResult] = {}
         self._warnings: list[str] = []
         self._n_pruned = 0
@@ -233,7 +237,8 @@ class IndexRun:
                     batch.since = time.monotonic()
                 batch.done.append(done)
                 if batch.is_due():
-                    self._commit(writer, batch, snapshot)
+                    n_tokens = self._commit(writer, batch, snapshot)
+                    self._warnings += self._checkpoints.committed(n_tokens)
                 tell.of(self._note(done.result))
         except KeyboardInterrupt:
             interrupted = True
@@ -342,7 +347,9 @@ class IndexRun:
         finally:
             claim.release()
 
-    def _commit(self, writer: IndexWriter, batch: _Batch, snapshot: Snapshot) -> None:
+    def _commit(self, writer: IndexWriter, batch: _Batch, snapshot: Snapshot) -> int:
+        """How many tokens are new."""
+        n_tokens = 0
         if batch.done:
             entries = {d.entry.video.video_id: d.entry for d in batch.done if d.entry is not None}
             moved = {d.state.video_id for d in batch.done if d.result.outcome is Outcome.MOVED}
@@ -350,6 +357,8 @@ class IndexRun:
             old = (f.path for f in snapshot.files if f.video_id in moved) if moved else ()
             writer.forget_files({path for path in old if is_gone(path)})
             batch.done.clear()
+            n_tokens = sum(sum(entry.video.n_tokens.values()) for entry in entries.values())
+        return n_tokens
 
     def _tidy(self, writer: IndexWriter, gone: Sequence[FileRecord]) -> None:
         """Let go of files that are gone, and of videos that no file has any more. Comes last: only
