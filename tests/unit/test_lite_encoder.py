@@ -177,7 +177,7 @@ def test_a_token_is_a_mean_of_its_line_and_of_everything(encoder: LiteEncoder) -
     for found, parts in zip(text.in_contexts([first, second]), (lines, sentences), strict=True):
         near = np.concatenate([text.hidden(text.tokenize(part).ids) for part in parts])
         wide, every = every[: len(near)], every[len(near) :]
-        expected = text.project(WIDE * wide + (1 - WIDE) * near)
+        expected = text.project((WIDE * wide + (1 - WIDE) * near).astype(np.float32))
         np.testing.assert_allclose(found.vectors, expected, atol=1e-6)
     assert not len(every)
 
