@@ -27,6 +27,7 @@ from mmretrieve.encoders.registry import load_encoder
 from mmretrieve.errors import CodesError, IndexNotFoundError, PresetMismatchError, UsageError
 from mmretrieve.index_care import Care, observed_run, recover
 from mmretrieve.index_facts import index_info, new_manifest, video_info
+from mmretrieve.lifecycle.earlier import EarlierIndex
 from mmretrieve.reports import IndexInfo, IndexReport, Progress, VideoInfo
 from mmretrieve.storage.folder import (
     Manifest,
@@ -63,8 +64,15 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
     ...         print(hit.video.path, hit.moment.start_s, hit.score)
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, device: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        device: str | None = None,
+        earlier: EarlierIndex | None = None,
+    ) -> None:
         """Use :meth:`create` or :meth:`open`."""
+        self._earlier = earlier
         self._device = device or os.environ.get(DEVICE_VARIABLE) or "cpu"
         self._folder = folder
         self._manifest = manifest
@@ -87,29 +95,35 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
         settings: Settings | None = None,
         *,
         device: str | None = None,
+        reuse: Path | None = None,
     ) -> Self:
         """A new index, or the one that is there already; given settings become its settings.
-        Nothing is written before something is indexed. ``device``: see :meth:`open`.
+        Nothing is written before something is indexed. ``device``: see :meth:`open`. ``reuse``: folder
+        of another index; what it read of the same videos is not read again, as far as settings agree.
 
         Raises:
             PresetMismatchError: the index there has tokens of another preset.
             IndexFormatError: the folder is something else.
+            IndexNotFoundError: there is no index to reuse.
+            UsageError: ``reuse`` is the folder itself.
         """
         folder = default_location(folder)
+        earlier = EarlierIndex(reuse, folder) if reuse is not None else None
         try:
             manifest = read_manifest(folder)
         except IndexNotFoundError:
             check_free(folder)
-            return cls(folder, new_manifest(settings or Settings()), device)
+            return cls(folder, new_manifest(settings or Settings()), device, earlier)
         if settings is not None and settings.preset != manifest.preset:
             raise PresetMismatchError(
                 f"{folder} was built with preset {manifest.preset!r}, asked for {settings.preset!r}: "
-                "their tokens cannot be compared; name a new folder with --index"
+                f"their tokens cannot be compared; name a new folder with --index (--reuse {folder} keeps "
+                "what was recognised)"
             )
         if settings is not None and settings.to_toml() != manifest.settings_toml:
             # The weights stay those that the tokens were made with.
             manifest = replace(manifest, settings_toml=settings.to_toml())
-        return cls(folder, manifest, device)
+        return cls(folder, manifest, device, earlier)
 
     @classmethod
     def open(cls, folder: Path | None = None, *, device: str | None = None) -> Self:
@@ -164,7 +178,7 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
         from mmretrieve.document_indexing import Parts, index_all
         from mmretrieve.indexing import Options
 
-        options = Options(tuple(exclude), prune, retry_failed, force, dry_run, hold)
+        options = Options(tuple(exclude), prune, retry_failed, force, dry_run, hold, self._earlier)
         self._check_encoder()
         if not dry_run:
             write_manifest(self._folder, self._manifest)
@@ -409,7 +423,8 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
             changed = sorted(n for n in {*used, *here} if used.get(n) != here.get(n))
             raise PresetMismatchError(
                 f"{self._folder} was built with other weights ({', '.join(changed)}): index again into "
-                "a new folder, or install the version of mmretrieve that it was built with"
+                f"a new folder (--index NEW --reuse {self._folder} keeps what was recognised), or install "
+                "the version of mmretrieve that it was built with"
             )
 
     def _matching(self, name: str) -> list[VideoRecord]:

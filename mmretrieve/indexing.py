@@ -19,6 +19,7 @@ from mmretrieve.fingerprint import fingerprint
 from mmretrieve.indexers.discover import discover
 from mmretrieve.ingest import Ingested, Ingestor
 from mmretrieve.lifecycle.dry import kinship, predicted, where
+from mmretrieve.lifecycle.earlier import EarlierIndex
 from mmretrieve.lifecycle.keys import stage_keys
 from mmretrieve.lifecycle.planning import Look, Looked, Refresh, look, settle
 from mmretrieve.lifecycle.pool import pooled
@@ -56,6 +57,7 @@ class Options:
     force: bool = False
     dry_run: bool = False
     hold: Callable[[Path], bool] | None = None
+    earlier: EarlierIndex | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,14 +296,17 @@ class IndexRun:
                     same = _result(path, kinship(path, twins), f"same content as {min(twins)}")
                     twins.append(path)
                     return _Done(same, state)
+                earlier = self._options.earlier
+                kept = earlier.of(video_id) if earlier is not None else None
                 made = ingestor.ingest(
-                    Path(path), video_id, tell.reached(path), sidecars=state.sidecars
+                    Path(path), video_id, tell.reached(path), sidecars=state.sidecars, kept=kept
                 )
                 indexed.add(video_id)
                 places.setdefault(video_id, []).append(path)
         except InputError as error:
             return _failed(item, error, time.perf_counter() - start)
-        result = _indexed(path, made, item.reason, time.perf_counter() - start)
+        reason = item.reason if kept is None else f"{item.reason}; read before, for another index"
+        result = _indexed(path, made, reason, time.perf_counter() - start)
         stages = {Stage.FINGERPRINT: hashed_s, **result.stage_s}
         return _Done(replace(result, stage_s=stages), state, made.entry)
 
