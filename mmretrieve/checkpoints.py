@@ -3,12 +3,11 @@ not catch up with all that was committed since the run began."""
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mmretrieve.storage.memory import give_back_memory
 from mmretrieve.storage.nulls import measured_tokens
 
 GROWTH = 0.5
@@ -47,12 +46,3 @@ class Checkpoints:
         give_back_memory()
         self._new, self._before, self._since_s = 0, None, self._clock()
         return notes
-
-
-def give_back_memory() -> None:
-    """Return to the system what was freed: the C library keeps it in pieces where many threads took it, and a
-    checkpoint frees as much as it looked at."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
-        if trim is not None:
-            trim(0)

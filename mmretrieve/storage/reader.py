@@ -132,9 +132,11 @@ class Snapshot:
 
 
 def _records(rows: pa.Table, before: Sequence[VideoRecord]) -> Iterator[VideoRecord]:
-    """Rows of ``videos`` as records. A revision is of one extraction, so its record never changes."""
-    known = {video.revision: video for video in before}
-    there = [known.get(revision) for revision in rows["revision"].to_pylist()]
+    """Rows of ``videos`` as records. A revision is of one extraction; its row can be written anew under
+    another path alone."""
+    known = {(video.revision, video.path): video for video in before}
+    keys = zip(rows["revision"].to_pylist(), rows["uri"].to_pylist(), strict=True)
+    there = [known.get(key) for key in keys]
     yield from (video for video in there if video is not None)
     new = rows.filter(pa.array([video is None for video in there], pa.bool_()))
     yield from (video_record(row) for row in new.to_pylist())

@@ -17,6 +17,7 @@ from mmretrieve.storage.extractions import extraction_row
 from mmretrieve.storage.folder import Manifest, acquire_lock
 from mmretrieve.storage.ledger import bring_up_to_date
 from mmretrieve.storage.leftovers import remove_unfinished
+from mmretrieve.storage.memory import give_back_memory
 from mmretrieve.storage.migrations import migrate
 from mmretrieve.storage.quarantine import PENDING
 from mmretrieve.storage.records import FileRecord, VideoEntry
@@ -210,6 +211,7 @@ class IndexWriter:
         self._notes |= dict.fromkeys(upkeep.tend(self._folder))
         for table in self._tables.values():
             table.checkout_latest()
+        give_back_memory()
         return tuple(self._notes)
 
     def optimize(self) -> None:

@@ -34,10 +34,10 @@ from mmretrieve.storage.folder import (
     read_manifest,
     write_manifest,
 )
-from mmretrieve.storage.nulls import read_nulls, write_nulls
+from mmretrieve.storage.nulls import measured_tokens, near_nulls, read_nulls, write_nulls
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import FileRecord, Thumbnail, VideoEntry, VideoRecord
-from mmretrieve.storage.schema import TABLES
+from mmretrieve.storage.schema import TABLES, video_record
 from mmretrieve.storage.writer import IndexWriter
 
 DIM = 8
@@ -364,6 +364,51 @@ def test_many_small_updates_stay_small(folder: Path, monkeypatch: pytest.MonkeyP
         return sum(p.stat().st_size for p in (of / "lance").rglob("*") if p.is_file())
 
     assert size(folder) < 3 * size(once)
+
+
+def test_what_lance_remembers_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a bound it is 270 kB after so many commits, and grows with each."""
+    monkeypatch.setattr("mmretrieve.storage.writer.CACHE_BYTES", 100_000)
+    with IndexWriter(folder, MANIFEST) as writer:
+        for number in range(20):
+            path = f"/v/{number}.mp4"
+            video_id = f"{number:032x}"
+            writer.commit([entry(video_id, f"r{number}", path)], [note(path, video_id)])
+        assert 0 < writer.cached_bytes <= 100_000
+    assert len(snapshot(folder).videos) == 20
+
+
+def test_a_snapshot_reads_anew_only_what_changed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(folder, [entry(name, f"{name}1") for name in ("a", "b", "c")])
+    before = snapshot(folder)
+    commit(folder, [entry("b", "b2", n_passages=1), entry("d", "d1")])
+    with IndexWriter(folder, MANIFEST) as writer:
+        writer.remove_videos(["c"])
+    read: list[str] = []
+    real = video_record
+
+    def counted(row: dict[str, Any]) -> VideoRecord:
+        read.append(row["revision"])
+        return real(row)
+
+    monkeypatch.setattr("mmretrieve.storage.reader.video_record", counted)
+    after = Snapshot(folder, MANIFEST, before=before.videos)
+    assert sorted(read) == ["b2", "d1"]
+    assert after.videos == snapshot(folder).videos
+    assert after.videos[0] is before.videos[0]
+
+
+def test_null_scores_serve_near_states_by_their_size(folder: Path) -> None:
+    scores = Nulls(np.array([1], np.int32), np.array([0.5], np.float32))
+    measured = np.array([0.6], np.float32)
+    write_nulls(folder, 7, 100, {"key": Background(scores, measured, measured)})
+    assert [n for n in (0, 1, 49, 50, 100, 200, 201) if near_nulls(folder, n)] == [50, 100, 200]
+    assert measured_tokens(folder) == 100
+    (folder / "nulls.json").unlink()
+    assert near_nulls(folder, 100) == {}
+    assert measured_tokens(folder) == 0
 
 
 def test_null_scores_belong_to_one_state(folder: Path) -> None:
