@@ -33,6 +33,7 @@ from mmretrieve.storage.reader import Snapshot
 
 MAX_K = 10_000
 _KEPT_SELECTIONS = 8
+_KEPT_JUDGES = 64
 UNFITTED = (
     f"confidence is a probability with preset {FITTED_PRESET!r} alone: here it is the share of unanswerable "
     "queries that score less"
@@ -78,6 +79,7 @@ class Searcher:
         self._describer = Describer(snapshot, [space.name for space in self._spaces])
         self._selections: OrderedDict[Filter, tuple[Selection, ...]] = OrderedDict()
         self._nulls = dict(nulls or {})
+        self._judges: OrderedDict[tuple[str, str, GroupBy], Judge] = OrderedDict()
         self._fitted = manifest.preset == FITTED_PRESET
 
     def search(self, text: str, request: Request) -> SearchResult:
@@ -169,12 +171,17 @@ class Searcher:
         self, query: PreparedQuery, ranking: Ranking, scoring: Scoring, request: Request
     ) -> Judge:
         """What the whole library holds is what counts: a filter of videos must not change how sure a hit
-        is."""
-        if replace(request.filter, modalities=MODALITIES) != Filter():
-            everywhere = self.selections(Filter())
-            ranking = self._rank(query, everywhere, scoring, request.group_by, request.k)
-        known = self._background(scoring, request.group_by)
-        return judge(known, ranking, request.group_by, fitted=self._fitted)
+        is. The latest are kept, so that a query which is filtered after it was asked is ranked once."""
+        unit = request.group_by
+        key = (query.query.text, scoring.key, unit)
+        if key not in self._judges:
+            if replace(request.filter, modalities=MODALITIES) != Filter():
+                ranking = self._rank(query, self.selections(Filter()), scoring, unit, 1)
+            known = self._background(scoring, unit)
+            self._judges[key] = judge(known, ranking, unit, fitted=self._fitted)
+            while len(self._judges) > _KEPT_JUDGES:
+                self._judges.popitem(last=False)
+        return self._judges[key]
 
     def _stages(self, query: PreparedQuery, scoring: Scoring, by_video: bool) -> Stages:
         return self._ranker.stages(query, gated(scoring, query.vectors[0]), by_video)
