@@ -52,17 +52,15 @@ _Values = Mapping[str, tuple[NDArray[np.float64], float]]
 
 
 def run(data: Path, cache: Path, *, fit: bool) -> None:
-    """Print and keep all tables; with ``fit`` only the weights for the code."""
+    """Print and keep all tables; with ``fit`` for new weights, which are printed for the code."""
     asked = _asked(data)
     rows = {s.name: _measure(s, data, cache, asked[s.name]) for s in SOURCES}
+    shipped = _all_but(rows, "") if fit else Weights(np.array(WEIGHTS), BIAS)
     if fit:
-        weights = _all_but(rows, "")
-        print(f"WEIGHTS = ({', '.join(f'{w:.4f}' for w in weights.weights)})")
-        print(f"BIAS = {weights.bias:.4f}")
+        print(f"WEIGHTS = ({', '.join(f'{w:.4f}' for w in shipped.weights)})")
+        print(f"BIAS = {shipped.bias:.4f}")
         print(f'FITTED_FOR = "{digest(load_encoder(FITTED_PRESET).fingerprints())}"')
-        return
     result = Result("abstention")
-    shipped = Weights(np.array(WEIGHTS), BIAS)
     left_out = {name: (_all_but(rows, name).logits(one), 0.0) for name, one in rows.items()}
     _table(result, "Signs, fitted on the other libraries (all queries)", rows, left_out)
     _table(result, "Share of null queries alone, as for presets without weights (all queries)", rows,
