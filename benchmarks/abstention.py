@@ -69,16 +69,23 @@ def run(data: Path, cache: Path, *, fit: bool) -> None:
     _table(result, "Signs as shipped (test half)", tests,
            {name: (shipped.logits(one), 0.0) for name, one in tests.items()})  # fmt: skip
     _kinds(result, rows, left_out)
-    result.note(f"Signs: {', '.join(SIGNS)}. Weights fitted on the tuning halves, libraries alike.")
     genres = "; ".join(
         f"{genre}: {', '.join(n for n, g in GENRES.items() if g == genre)}"
         for genre in dict.fromkeys(GENRES.values())
     )
-    result.note(f"Genres: {genres}. Queries from the same genre may have an answer nobody judged.")
+    notes = (
+        f"Signs: {', '.join(SIGNS)}. Weights fitted on the tuning halves, libraries alike.",
+        f"Genres: {genres}. A query from another library of the same genre may have an answer that nobody "
+        "judged: nothing is fitted on such, and they are counted apart.",
+        "`AUROC` and the last column are of answered queries against those of another genre and nonsense.",
+    )
+    for note in notes:
+        result.note(note)
     result.save()
     page = "\n".join(t.markdown() for t in result.tables)
     intro = f"# Abstention\n\nWritten by `python -m benchmarks abstention` at commit {result.commit}.\n\n"
-    (RESULTS / "abstention.md").write_text(intro + page, encoding="utf-8")
+    told = "\n\n".join(notes)
+    (RESULTS / "abstention.md").write_text(f"{intro}{told}\n\n{page}", encoding="utf-8")
 
 
 def _asked(data: Path) -> Mapping[str, list[Asked]]:
