@@ -35,8 +35,8 @@ N_LOOKED_AT = {GroupBy.MOMENT: 32, GroupBy.VIDEO: 16}
 
 SIGNS = ("score", "matched", "common", "pieces", "reached", "typical",
          "score nearby", "matched nearby", "reached nearby", "typical nearby")  # fmt: skip
-WEIGHTS = (4.0201, 2.9181, 20.4948, -1.1238, 0.8978, 1.2096, -0.2020, 0.5154, -0.4978, -0.3444)
-BIAS = -17.2528
+WEIGHTS = (3.9907, 3.5004, 18.3373, -0.9737, 0.8821, 1.2910, -0.2352, 0.3760, -0.3883, -0.4934)
+BIAS = -17.2764
 FITTED_PRESET = "lite"
 FITTED_FOR = "582e3bd34feac1ce"
 """Digest of the fingerprints of the encoder (:func:`digest`) that the weights were fitted with."""
