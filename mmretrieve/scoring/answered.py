@@ -1,12 +1,12 @@
 """Does the library answer this query at all? Confidence from a few signs, and their background.
 
 A score alone does not say: a library of one subject reaches high scores for every question near it, and a
-picture can resemble a word by accident. So signs are put together by logistic regression (Cox, 1958), some of
-them measured against queries without an answer, asked of the same library (:mod:`mmretrieve.scoring.nulls`):
-against all of them, and against those that mean about the same as the query. Speaker verification calls the
-first normalisation by a cohort (Auckenthaler, Carey & Lloyd-Thomas, 2000), and the second adaptive, as the
-cohort is chosen anew for every trial (Matejka et al., 2017). A research question is so compared with research
-questions, and a caption with captions.
+picture can resemble a word by accident. So six signs are put together by logistic regression (Cox, 1958).
+Two of them are measured against queries that have no answer, asked of the same library
+(:mod:`mmretrieve.scoring.nulls`): what speaker verification calls normalisation by a cohort (Auckenthaler,
+Carey & Lloyd-Thomas, 2000). A cohort chosen anew for every query (its adaptive kind: Matejka et al., 2017), four
+times as many null queries, thirty more signs and products of signs were tried, and told answered queries from
+others no better.
 
 The weights below were fitted by ``python -m benchmarks abstention --fit``, which prints them, on seven
 collections, each counted alike, in which half of the queries have an answer; how they do on collections left
@@ -33,20 +33,14 @@ Masks = tuple[NDArray[np.bool_], ...]
 N_LOOKED_AT = {GroupBy.MOMENT: 32, GroupBy.VIDEO: 16}
 """Of the best documents: so many are scored exactly in every search, however few hits are asked for."""
 
-SIGNS = ("score", "matched", "common", "pieces", "reached", "typical",
-         "score nearby", "matched nearby", "reached nearby", "typical nearby")  # fmt: skip
-WEIGHTS = (3.9907, 3.5004, 18.3373, -0.9737, 0.8821, 1.2910, -0.2352, 0.3760, -0.3883, -0.4934)
-BIAS = -17.2764
+SIGNS = ("score", "reached", "typical", "matched", "common", "pieces")
+WEIGHTS = (3.798, 0.7465, 0.5726, 2.2909, 16.1191, -0.9644)
+BIAS = -13.4107
 FITTED_PRESET = "lite"
 FITTED_FOR = "582e3bd34feac1ce"
 """Digest of the fingerprints of the encoder (:func:`digest`) that the weights were fitted with."""
 
-N_NEARBY = 32
-"""How many null queries that mean about the same a query is compared with."""
-
 _SPREAD = 0.01
-_STEADY = 0.2
-"""Of the spread of all null queries, added to that of few."""
 _LABELS = (
     (0.95, ConfidenceLabel.HIGH),
     (0.80, ConfidenceLabel.MEDIUM),
@@ -62,8 +56,7 @@ class Signs:
     the mean, over words that say what the query is about, of their cubed distance above chance where it
     is largest. ``typical``: mean cube root of the scores of sampled documents, so how near the query is to
     what the library is about. ``common``: mean over query tokens of the similarity reached by chance where
-    that is largest. ``pieces``: tokens a word, many for words that are none. ``meaning`` ``(dim,)``: the mean
-    of the query's tokens, of length 1.
+    that is largest. ``pieces``: tokens a word, many for words that are none.
     """
 
     reached: float
@@ -71,42 +64,40 @@ class Signs:
     matched: float
     common: float
     pieces: float
-    meaning: Array
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What null queries found in a library: their best scores, ``found`` ``(n_queries, 4)``: cube root of
-    the best score and ``matched``, ``reached``, ``typical`` of their :class:`Signs`, and ``meaning``
-    ``(n_queries, dim)`` in steps of 1/127."""
+    """What null queries found in a library: their scores, and ``reached`` and ``typical`` ``(n_queries,)`` of
+    their :class:`Signs`."""
 
     nulls: Nulls
-    found: Array
-    meaning: NDArray[np.int8]
-
-    @property
-    def spread(self) -> NDArray[np.float64]:
-        """``(4,)``: standard deviations of ``found``; 0 without null queries."""
-        return self.found.std(axis=0, dtype=np.float64) if len(self.found) else np.zeros(4)
+    reached: Array
+    typical: Array
 
     def vector(self, signs: Signs, score: float) -> NDArray[np.float64]:
-        """The signs of a document with ``score``, in the order of :data:`SIGNS`. ``reached`` and ``typical``
-        are in standard deviations from the mean of all null queries, what is nearby from the mean of those
-        that mean about the same."""
-        root = float(np.cbrt(max(score, 0.0)))
-        own = np.array([root, signs.matched, signs.reached, signs.typical])
-        near = self.meaning.astype(np.float32) @ signs.meaning
-        nearest = np.argsort(-near, kind="stable")[:N_NEARBY]
-        everywhere = _standard(own, self.found, _SPREAD)[2:]
-        nearby = _standard(own, self.found[nearest], _SPREAD + _STEADY * self.spread)
-        plain = [root, signs.matched, signs.common, signs.pieces]
-        return np.concatenate([plain, everywhere, nearby])
+        """The signs of a document with ``score``, in the order of :data:`SIGNS`. ``reached`` and
+        ``typical`` are in standard deviations from the mean of the null queries."""
+        return np.array(
+            [
+                np.cbrt(max(score, 0.0)),
+                _standard(signs.reached, self.reached),
+                _standard(signs.typical, self.typical),
+                signs.matched,
+                signs.common,
+                signs.pieces,
+            ]
+        )
+
+    def level(self, signs: Signs) -> float:
+        """The logit of a document without a score, from what the query found elsewhere."""
+        return float(self.vector(signs, 0.0) @ np.array(WEIGHTS)) + BIAS
 
 
-def probability(vector: NDArray[np.float64]) -> float:
-    """That a document with these signs (:meth:`Background.vector`) answers its query, where half of the
-    queries have an answer."""
-    logit = float(vector @ np.array(WEIGHTS)) + BIAS
+def probability(level: float, score: float) -> float:
+    """That the best document, with ``score``, answers a query of ``level`` (:meth:`Background.level`), where
+    half of the queries have an answer. It rises with the score."""
+    logit = level + WEIGHTS[0] * float(np.cbrt(max(score, 0.0)))
     return float(1 / (1 + np.exp(-np.clip(logit, -50, 50))))
 
 
@@ -124,13 +115,7 @@ def labelled(p: float) -> Confidence:
 
 
 def signs_of(
-    similarity: Array,
-    null: Array,
-    scale: Array,
-    typical: float,
-    words: Masks,
-    n_words: int,
-    meaning: Array,
+    similarity: Array, null: Array, scale: Array, typical: float, words: Masks, n_words: int
 ) -> Signs:
     """Signs of the best documents.
 
@@ -142,20 +127,17 @@ def signs_of(
     pieces = null.shape[1] / n_words
     common = float(null.max(axis=0).mean())
     if not len(similarity):
-        return Signs(0.0, typical, 0.0, common, pieces, meaning)
+        return Signs(0.0, typical, 0.0, common, pieces)
     largest = np.maximum(similarity, -1.0).max(axis=(0, 1))
     above = (similarity - null) * (1 / scale[:, None])
     best = np.maximum(above, 0.0).max(axis=(0, 1)).astype(np.float64) ** 3
     matched = float(np.cbrt(np.mean([best[mine].mean() for mine in words])))
-    return Signs(float(largest.mean()), typical, matched, common, pieces, meaning)
+    return Signs(float(largest.mean()), typical, matched, common, pieces)
 
 
-def _standard(
-    own: NDArray[np.float64], background: Array, least: float | NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """``own`` ``(n,)`` in standard deviations from the mean of ``background`` ``(n_queries, n)``, which are
-    widened by ``least`` so that none is 0; 0 without a background."""
+def _standard(value: float, background: Array) -> float:
+    """``value`` in standard deviations from the mean; 0 without a background."""
     if not len(background):
-        return np.zeros(len(own))
-    spread = background.std(axis=0, dtype=np.float64) + least
-    return np.asarray((own - background.mean(axis=0, dtype=np.float64)) / spread)
+        return 0.0
+    spread = float(background.std(dtype=np.float64)) + _SPREAD
+    return (value - float(background.mean(dtype=np.float64))) / spread

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 from mmretrieve.datatypes import Confidence, ConfidenceLabel
 
 _N_SCENES = 21
-_N_MADE = 12
 NEAREST = 48
 """How many null queries of about the same length a hit is compared with."""
 
@@ -79,36 +77,6 @@ _EVENTS = ("Lisbon tram derailment", "2014 mayoral election in Toronto",
            "opening of the Panama canal", "outbreak of foot and mouth disease",
            "collapse of a savings bank", "inauguration of the archbishop",
            "flooding of the Danube in Passau", "wildfire near Athens")  # fmt: skip
-_LOOKS = ("a man in a green cloak", "a woman wearing a monocle", "the butler with a broken umbrella",
-          "an elderly couple in hazmat suits", "a soldier carrying a harp")  # fmt: skip
-_ACTS = ("is sliding down a fire pole", "is arguing with a waiter about the bill",
-         "is planting a cactus in a bathtub", "is hanging wallpaper", "climbs out of a manhole",
-         "is hammering a horseshoe on an anvil", "is weighing potatoes at a market stall")  # fmt: skip
-_ASKS = ("how to remove", "how do I install", "can I insure", "where to buy", "best way to repair",
-         "what does it cost to replace", "is it legal to import")  # fmt: skip
-_GOODS = ("a septic tank", "a cast iron stove", "a stuffed badger", "a church organ pipe",
-          "an antique barometer", "a thatched roof", "limestone tiles", "false teeth")  # fmt: skip
-_PARTIES = ("prime minister", "bishops", "dock workers", "central bank", "veterinarians",
-            "railway union", "customs officers", "villagers")  # fmt: skip
-_DEEDS = ("reject the new budget", "protest against the dam", "seize smuggled ivory",
-          "postpone the referendum", "warn of swine fever", "mourn victims of the avalanche",
-          "demand the release of the fishermen")  # fmt: skip
-_PLACES = ("in Ankara", "in Bolivia", "1978", "near Gdansk", "in Winnipeg", "March 2003")
-_STUDIES = ("the effect of", "a model of", "measurements of", "the theory of", "a review of",
-            "what is known about")  # fmt: skip
-_MATTERS = ("nitrogen uptake in rice paddies", "bone density of astronauts",
-            "the vocal cords of opera singers", "salt crystallisation in old masonry",
-            "parental leave and wages", "tooth wear in fossil horses", "dialect borders in alpine valleys",
-            "hydrogen embrittlement of steel", "antibodies against snake venom")  # fmt: skip
-_FOREIGN = ("der Hund schläft unter dem Tisch", "il faut arroser les tomates tous les soirs",
-            "el tren sale a las siete de la mañana", "o gato subiu no telhado da igreja",
-            "ho perso le chiavi della macchina", "pies szczeka na listonosza",
-            "vlak má dvacet minut zpoždění", "kissa nukkuu sohvalla")  # fmt: skip
-_MORE_MIXED = ("candle treaty orbit", "falcon ledger marble onion parade quartz", "kettle jury",
-               "vinegar tunnel dagger whistle bishop", "widow triangle swamp butter",
-               "hammock iodine shovel needle pulpit goblin uranium", "wagon lizard rumour",
-               "fountain knuckle yacht temper", "cdq hmopkdzqar benvzhxdc", "wufjel", "pli grontavey",
-               "xaqeb tzorulnim kebo", "jvrmeh ul dwaskol ipt", "brelvonag stiw")  # fmt: skip
 _MIXED = ("saddle invoice glacier violin", "apricot verdict lantern",
           "harvest dentist octave molecule tax rope", "gravel ballad", "thimble senate walrus ink",
           "pension comet stirrup jam mortar", "tulip anchor quarrel", "velvet plumbing sermon",
@@ -117,19 +85,10 @@ _MIXED = ("saddle invoice glacier violin", "apricot verdict lantern",
 
 def null_queries() -> list[str]:
     """Questions of one to twenty words, always the same ones: things, topics, scenes, research questions,
-    sentences as they are spoken, events and news, what people ask for, other languages, and words without
-    sense. So every genre of query finds some of its kind among them."""
-    scenes = _some(_N_SCENES, _WHO, _DOES, _WHERE)
-    made = [*_some(_N_MADE, _LOOKS, _ACTS), *_some(_N_MADE, _ASKS, _GOODS),
-            *_some(_N_MADE, _PARTIES, _DEEDS, _PLACES), *_some(_N_MADE, _STUDIES, _MATTERS)]  # fmt: skip
-    written = [*_THINGS, *_TOPICS, *scenes, *_QUESTIONS, *_SPOKEN, *_EVENTS, *_MIXED]
-    return [*written, *made, *_FOREIGN, *_MORE_MIXED]
-
-
-def _some(n: int, *parts: Sequence[str]) -> list[str]:
-    """``n`` of all combinations, by lot, always the same."""
-    every = [" ".join(words) for words in itertools.product(*parts)]
-    return random.Random(7).sample(every, n)
+    sentences as they are spoken, events, and words without sense."""
+    scenes = [" ".join(words) for words in itertools.product(_WHO, _DOES, _WHERE)]
+    some = random.Random(7).sample(scenes, _N_SCENES)
+    return [*_THINGS, *_TOPICS, *some, *_QUESTIONS, *_SPOKEN, *_EVENTS, *_MIXED]
 
 
 @dataclass(frozen=True, slots=True)

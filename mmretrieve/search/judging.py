@@ -20,7 +20,6 @@ from mmretrieve.scoring.answered import (
     signs_of,
 )
 from mmretrieve.scoring.nulls import Nulls
-from mmretrieve.scoring.pooled import pooled_query
 from mmretrieve.search.evidence import content_words
 from mmretrieve.search.ranking import Ranking
 
@@ -65,7 +64,7 @@ def judge(known: Background, ranking: Ranking, unit: GroupBy, *, fitted: bool) -
     first = int(ranking.order[0])
     best, p = float(ranking.scores[first]), None
     if fitted and scoring.centre and scoring.power == 3.0:
-        p = probability(known.vector(signs(ranking, unit), plain_score(ranking, first)))
+        p = probability(known.level(signs(ranking, unit)), plain_score(ranking, first))
     return Judge(known.nulls, n_tokens, best, p)
 
 
@@ -98,7 +97,6 @@ def signs(ranking: Ranking, unit: GroupBy) -> Signs:
         ranking.typical,
         _words(query),
         n_words,
-        pooled_query(next(iter(query.vectors.values()))),
     )
 
 
@@ -106,20 +104,18 @@ def background(
     queries: Iterable[str], ranked: Callable[[str], Ranking], unit: GroupBy
 ) -> Background:
     """Ask every null query; ``ranked`` gives the best documents of the index for it."""
-    sizes, best, found, meaning = [], [], [], []
+    sizes, best, reached, typical = [], [], [], []
     for query in queries:
         ranking = ranked(query)
-        own, some = signs(ranking, unit), len(ranking.order) > 0
-        first = int(ranking.order[0]) if some else 0
+        found = signs(ranking, unit)
         sizes.append(len(ranking.query.texts))
-        best.append(float(ranking.scores[first]) if some else 0.0)
-        root = float(np.cbrt(plain_score(ranking, first))) if some else 0.0
-        found.append((root, own.matched, own.reached, own.typical))
-        meaning.append(own.meaning)
+        best.append(float(ranking.scores[ranking.order[0]]) if len(ranking.order) else 0.0)
+        reached.append(found.reached)
+        typical.append(found.typical)
     return Background(
         Nulls(np.array(sizes, np.int32), np.array(best, np.float32)),
-        np.array(found, np.float32),
-        np.rint(np.array(meaning) * 127).astype(np.int8),
+        np.array(reached, np.float32),
+        np.array(typical, np.float32),
     )
 
 

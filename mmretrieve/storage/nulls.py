@@ -7,14 +7,12 @@ same size serve, so that a search need not wait for what the writer will measure
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmretrieve.errors import IndexLockedError
 from mmretrieve.scoring.answered import Background
@@ -51,8 +49,8 @@ def put_nulls(folder: Path, version: int, n_tokens: int, nulls: Mapping[str, Bac
         kind: {
             "n_tokens": measured.nulls.n_tokens.tolist(),
             "best": measured.nulls.best.tolist(),
-            "found": measured.found.tolist(),
-            "meaning": _packed(measured.meaning),
+            "reached": measured.reached.tolist(),
+            "typical": measured.typical.tolist(),
         }
         for kind, measured in nulls.items()
     }
@@ -98,23 +96,11 @@ def _read(folder: Path) -> _Measured | None:
         nulls = {
             kind: Background(
                 Nulls(np.array(row["n_tokens"], np.int32), np.array(row["best"], np.float32)),
-                _found(row["found"], len(row["best"])),
-                _unpacked(row["meaning"], len(row["best"])),
+                np.array(row["reached"], np.float32),
+                np.array(row["typical"], np.float32),
             )
             for kind, row in data["nulls"].items()
         }
         return _Measured(int(data["version"]), int(data.get("n_tokens", 0)), nulls)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
-
-
-def _packed(numbers: NDArray[np.int8]) -> str:
-    return base64.b64encode(numbers.tobytes()).decode("ascii")
-
-
-def _unpacked(text: str, n: int) -> NDArray[np.int8]:
-    return np.frombuffer(base64.b64decode(text, validate=True), np.int8).reshape(n, -1)
-
-
-def _found(rows: list[list[float]], n: int) -> NDArray[np.float32]:
-    return np.array(rows, np.float32).reshape(n, 4)

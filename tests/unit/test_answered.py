@@ -10,7 +10,6 @@ from mmretrieve.encoders.lite import LiteEncoder
 from mmretrieve.scoring.answered import (
     BIAS,
     FITTED_FOR,
-    N_NEARBY,
     SIGNS,
     WEIGHTS,
     Background,
@@ -26,23 +25,9 @@ from mmretrieve.search.judging import Judge
 LABELS = list(ConfidenceLabel)
 
 
-EAST = np.array([1, 0], np.float32)
-
-
-def _signs(reached: float = 0.5, typical: float = 0.2, meaning: np.ndarray = EAST) -> Signs:
-    return Signs(reached, typical, 1.0, 0.4, 1.0, meaning)
-
-
 def _background() -> Background:
-    """As many null queries as are looked at nearby that mean north, and as many that mean east."""
-    found = np.tile(
-        np.array([[1.0, 0.8, 0.4, 0.2], [1.0, 1.0, 0.6, 0.2]], np.float32), (N_NEARBY, 1)
-    )
-    found[N_NEARBY:, 0] = 2.0
-    meaning = np.zeros((2 * N_NEARBY, 2), np.int8)
-    meaning[:N_NEARBY, 1] = meaning[N_NEARBY:, 0] = 127
-    best = np.linspace(0.1, 0.3, 2 * N_NEARBY, dtype=np.float32)
-    return Background(Nulls(np.full(2 * N_NEARBY, 3, np.int32), best), found, meaning)
+    nulls = Nulls(np.array([1, 2], np.int32), np.array([0.1, 0.3], np.float32))
+    return Background(nulls, np.array([0.4, 0.6], np.float32), np.array([0.2, 0.2], np.float32))
 
 
 def test_signs_are_what_they_say() -> None:
@@ -52,7 +37,7 @@ def test_signs_are_what_they_say() -> None:
     null = np.array([[0.3, 0.3, 0.3], [0.2, 0.5, 0.2]], np.float32)
     scale = np.array([0.1, 0.2], np.float32)
     words = (np.array([True, False, False]), np.array([False, True, True]))
-    found = signs_of(similarity, null, scale, 0.25, words, n_words=2, meaning=EAST)
+    found = signs_of(similarity, null, scale, 0.25, words, n_words=2)
     assert found.reached == pytest.approx((0.5 + 0.7 + 0.9) / 3)
     assert found.common == pytest.approx((0.3 + 0.5 + 0.3) / 3)
     assert found.pieces == 1.5
@@ -64,48 +49,36 @@ def test_signs_are_what_they_say() -> None:
 def test_signs_without_a_document_are_those_of_nothing_found() -> None:
     null = np.full((1, 2), 0.4, np.float32)
     every = (np.ones(2, bool),)
-    none, ones = np.empty((0, 1, 2), np.float32), np.ones(1, np.float32)
-    found = signs_of(none, null, ones, 0.0, every, 2, EAST)
+    found = signs_of(np.empty((0, 1, 2), np.float32), null, np.ones(1, np.float32), 0.0, every, 2)
     assert (found.reached, found.matched, found.pieces) == (0.0, 0.0, 1.0)
 
 
-def test_signs_are_measured_against_null_queries() -> None:
-    vector = _background().vector(_signs(), score=8.0)
+def test_two_signs_are_measured_against_null_queries() -> None:
+    vector = _background().vector(Signs(0.5, 0.2, 1.0, 0.4, 1.0), score=8.0)
     assert len(vector) == len(SIGNS) == len(WEIGHTS)
-    assert vector[:4] == pytest.approx([2.0, 1.0, 0.4, 1.0])
-    assert vector[4:6] == pytest.approx([0.0, 0.0], abs=1e-5)
-    higher = _background().vector(_signs(reached=0.61), score=8.0)
-    assert higher[4] == pytest.approx(1.0, abs=1e-5)  # spread 0.1, and 0.01 so that it is never 0
-    # Nearby, a fifth of the spread of all is added: 0.1 + 0.01 + 0.02.
-    assert higher[8] == pytest.approx(0.11 / 0.13, rel=1e-5)
-
-
-def test_what_is_nearby_are_the_null_queries_that_mean_about_the_same() -> None:
-    score = SIGNS.index("score nearby")
-    east = _background().vector(_signs(), score=8.0)
-    north = _background().vector(_signs(meaning=np.array([0.1, 0.9], np.float32)), score=8.0)
-    assert east[score] == pytest.approx(0.0, abs=1e-5)
-    # Those that mean north all score 1, all together have a spread of 0.5: (2 - 1) / (0.01 + 0.1).
-    assert north[score] == pytest.approx(1 / 0.11, rel=1e-5)
-    np.testing.assert_array_equal(east[:6], north[:6])
+    assert vector[0] == pytest.approx(2.0)
+    assert vector[1] == pytest.approx(0.0, abs=1e-6)
+    higher = _background().vector(Signs(0.61, 0.2, 1.0, 0.4, 1.0), score=8.0)
+    assert higher[1] == pytest.approx(1.0, abs=1e-5)  # spread 0.1, and 0.01 so that it is never 0
 
 
 def test_confidence_rises_with_the_score_and_labels_with_p() -> None:
-    known, signs = _background(), _signs(0.55)
-    found = [labelled(probability(known.vector(signs, float(s)))) for s in np.linspace(0, 30, 200)]
+    signs = Signs(0.55, 0.2, 1.0, 0.45, 1.2)
+    level = _background().level(signs)
+    found = [labelled(probability(level, float(s))) for s in np.linspace(0, 30, 200)]
     p = [one.p for one in found]
     assert p == sorted(p)
     assert p[-1] > p[0]
-    whole = float(known.vector(signs, 30.0) @ np.array(WEIGHTS)) + BIAS
+    whole = float(_background().vector(signs, 30.0) @ np.array(WEIGHTS)) + BIAS
     assert p[-1] == pytest.approx(1 / (1 + np.exp(-whole)), abs=6e-4)
     labels = [LABELS.index(one.label) for one in found]
     assert labels == sorted(labels)
 
 
 def test_without_null_queries_nothing_is_measured_against_them() -> None:
-    nulls = Nulls(np.empty(0, np.int32), np.empty(0, np.float32))
-    empty = Background(nulls, np.empty((0, 4), np.float32), np.empty((0, 2), np.int8))
-    assert empty.vector(_signs(), 1.0)[4:].tolist() == [0.0] * 6
+    none = np.empty(0, np.float32)
+    empty = Background(Nulls(np.empty(0, np.int32), none), none, none)
+    assert empty.vector(Signs(0.9, 0.9, 1.0, 0.4, 1.0), 1.0)[1:3].tolist() == [0.0, 0.0]
 
 
 def test_weights_are_those_fitted_for_this_encoder() -> None:

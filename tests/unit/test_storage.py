@@ -368,15 +368,14 @@ def test_many_small_updates_stay_small(folder: Path, monkeypatch: pytest.MonkeyP
 
 def test_null_scores_belong_to_one_state(folder: Path) -> None:
     scores = Nulls(np.array([1, 2], np.int32), np.array([0.5, 0.25], np.float32))
-    signs = np.array([[0.6, 0.7, 0.5, 0.1], [0.2, 0.1, 0.4, 0.3]], np.float32)
-    meaning = np.array([[127, 0, -3], [0, -127, 12]], np.int8)
-    nulls = {"key": Background(scores, signs, meaning)}
+    reached, typical = np.array([0.6, 0.7], np.float32), np.array([0.2, 0.1], np.float32)
+    nulls = {"key": Background(scores, reached, typical)}
     write_nulls(folder, 7, 100, nulls)
     found = read_nulls(folder, 7)
     np.testing.assert_array_equal(found["key"].nulls.best, scores.best)
     np.testing.assert_array_equal(found["key"].nulls.n_tokens, scores.n_tokens)
-    np.testing.assert_array_equal(found["key"].found, signs)
-    np.testing.assert_array_equal(found["key"].meaning, meaning)
+    np.testing.assert_array_equal(found["key"].reached, reached)
+    np.testing.assert_array_equal(found["key"].typical, typical)
     assert read_nulls(folder, 8) == {}
     before_signs = '{"version": 7, "nulls": {"key": {"n_tokens": [1], "best": [0.5]}}}'
     for damage in (
