@@ -302,7 +302,9 @@ def _add_weighting(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         "--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"),
         help="keeps the indexes, as `quality` does",
     )  # fmt: skip
-    abstention.add_argument("--fit", action="store_true", help="print new weights of the signs")
+    abstention.add_argument(
+        "--fit", action="store_true", help="fit new weights of the signs and print them, too"
+    )
 
     parts = commands.add_parser("parts", help="what each part of the ranking adds")
     _add_data(parts)

@@ -22,6 +22,16 @@ OFF_TOPIC, WORDS, LETTERS, FOREIGN = "off topic", "random words", "letters", "fo
 NONSENSE = (WORDS, LETTERS, FOREIGN)
 """Kinds of unanswerable queries beside those that another library answers, which bear its name."""
 
+SCENES, EVENTS, RESEARCH = "scenes", "events", "research"
+GENRES = {
+    "videos": SCENES, "activitynet_asr": SCENES, "flickr8k": SCENES, "MSR-VTT": SCENES,
+    "multivent1": EVENTS, "MultiVENT 2.0": EVENTS,
+    "slides": RESEARCH, "cranfield": RESEARCH, "cisi": RESEARCH,
+}  # fmt: skip
+"""What a collection is about: what can be seen in everyday life, what was in the news, or science and
+computing; by what it says of itself, not by result. A query of another collection of the same genre may well
+have an answer, which nobody judged: such pairs are told apart, and nothing is fitted on them."""
+
 _SEED = 11
 
 _OFF_TOPIC = """\
@@ -166,6 +176,11 @@ class Asked:
     def half(self) -> str:
         """:data:`TUNE` or :data:`TEST`."""
         return TUNE if zlib.crc32(self.text.encode()) % 2 else TEST
+
+
+def same_genre(library: str, kind: str) -> bool:
+    """Whether queries of this kind come from another collection of the library's genre."""
+    return kind in GENRES and GENRES[kind] == GENRES[library]
 
 
 def off_topic() -> list[Asked]:

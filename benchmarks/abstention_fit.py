@@ -16,28 +16,46 @@ Kinds = NDArray[np.str_]
 
 _RIDGE = 3.0
 _STEPS = 30
-_TRUE_COSTS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Queries of one library: ``signs`` ``(n, n_signs)``, ``share`` ``(n,)`` of null queries that score less,
-    ``kind`` and ``half`` ``(n,)``."""
+    ``kind`` and ``half`` ``(n,)``, ``rank`` ``(n,)`` of the first right answer among ten, from 1, 0 without
+    one, and ``alike`` ``(n,)``: whether the query is of another library of the same genre."""
 
     signs: Numbers
     share: Numbers
     kind: Kinds
     half: Kinds
+    rank: NDArray[np.int64]
+    alike: NDArray[np.bool_]
+
+    def where(self, mine: NDArray[np.bool_]) -> Rows:
+        """Some of them."""
+        return Rows(
+            self.signs[mine], self.share[mine], self.kind[mine], self.half[mine], self.rank[mine],
+            self.alike[mine],
+        )  # fmt: skip
 
     def of(self, half: str) -> Rows:
         """Those of one half."""
-        mine = self.half == half
-        return Rows(self.signs[mine], self.share[mine], self.kind[mine], self.half[mine])
+        return self.where(self.half == half)
 
     @property
     def own(self) -> NDArray[np.bool_]:
         """Those that the library answers."""
         return np.asarray(self.kind == OWN)
+
+    @property
+    def senseless(self) -> NDArray[np.bool_]:
+        """Those that have no meaning, or are in a language that the encoder does not know."""
+        return np.isin(self.kind, NONSENSE)
+
+    @property
+    def foreign_to(self) -> NDArray[np.bool_]:
+        """Those about what the library is not about."""
+        return ~self.own & ~self.senseless & ~self.alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +72,9 @@ class Weights:
 
 def fit(libraries: Sequence[Rows]) -> Weights:
     """Ridge-penalised logistic regression by Newton's method (Hastie, Tibshirani & Friedman, 2009, 4.4.1).
-    Libraries, queries with and without an answer, and kinds of the latter count alike; an answered query that
-    is refused costs three times as much as the opposite."""
+    Libraries, queries with and without an answer, and kinds of the latter count alike. Queries that may be
+    answered though nobody judged it are left out."""
+    libraries = [rows.where(~rows.alike) for rows in libraries]
     signs = np.concatenate([rows.signs for rows in libraries])
     answered = np.concatenate([rows.own for rows in libraries]).astype(float)
     counts = np.concatenate([_counts(rows) for rows in libraries])
@@ -78,7 +97,7 @@ def _counts(rows: Rows) -> Numbers:
     for kind in others:
         mine = rows.kind == kind
         counts[mine] = 100 / len(others) / mine.sum()
-    counts[rows.own] = 100 * _TRUE_COSTS / max(rows.own.sum(), 1)
+    counts[rows.own] = 100 / max(rows.own.sum(), 1)
     return counts
 
 
@@ -99,15 +118,42 @@ def auroc(answered: Numbers, others: Numbers) -> float:
     return float(below.mean() / 2 / max(len(others), 1))
 
 
-def outcome(rows: Rows, values: Numbers, least: float) -> tuple[float, ...]:
-    """Share of refused queries among those with an answer, those of other libraries or topics, and
-    nonsense, each with its interval; then the area under the curve, and the share refused of all without an
-    answer where one in twenty with an answer is."""
-    senseless = np.isin(rows.kind, NONSENSE)
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Shares refused, some with an interval: ``own`` of queries with an answer, ``first`` of those whose
+    first hit is right, ``ten`` of those with a right one among ten, ``off`` of queries of another genre,
+    ``senseless`` of nonsense, ``without`` of both together, ``alike`` of those of the same genre. ``auroc``
+    and ``at_five`` (the share refused where one in twenty with an answer is) are of queries with an answer
+    against all without one."""
+
+    own: tuple[float, float, float]
+    first: float
+    ten: float
+    off: tuple[float, float, float]
+    senseless: tuple[float, float, float]
+    without: tuple[float, float, float]
+    alike: float
+    auroc: float
+    at_five: float
+
+
+def outcome(rows: Rows, values: Numbers, least: float) -> Outcome:
+    """What happens where queries of values below ``least`` are refused."""
     refused = values < least
-    shares: list[float] = []
-    for group in (rows.own, ~rows.own & ~senseless, senseless):
-        shares += wilson(int(refused[group].sum()), int(group.sum()))
-    own, others = values[rows.own], values[~rows.own]
-    at_five = float((others < np.quantile(own, 0.05)).mean())
-    return (*shares, auroc(own, others), at_five)
+
+    def share(mine: NDArray[np.bool_]) -> tuple[float, float, float]:
+        return wilson(int(refused[mine].sum()), int(mine.sum()))
+
+    without = rows.foreign_to | rows.senseless
+    own, others = values[rows.own], values[without]
+    return Outcome(
+        own=share(rows.own),
+        first=share(rows.own & (rows.rank == 1))[0],
+        ten=share(rows.own & (rows.rank > 0))[0],
+        off=share(rows.foreign_to),
+        senseless=share(rows.senseless),
+        without=share(without),
+        alike=share(rows.alike)[0],
+        auroc=auroc(own, others),
+        at_five=float((others < np.quantile(own, 0.05)).mean()),
+    )

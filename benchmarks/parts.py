@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.quality import _judged
+from benchmarks.quality import judged
 from benchmarks.quality_data import SOURCES, Source
 from benchmarks.result import RESULTS, Result
 from mmretrieve import Engine, Modality, Scoring, Settings
@@ -112,7 +112,7 @@ def _measure(
     name = "-".join([source.name, *sorted(able - made)]).replace(" ", "-")
     with _encoder(able - made), Engine.create(cache / name, Settings(jobs=1)) as engine:
         engine.index([data / source.files] if source.files else collection.documents)
-        queries, qrels = _judged(engine, collection, data / (source.files or ""))
+        queries, qrels = judged(engine, collection, data / (source.files or ""))
         if SHIPPED in ways and all(q.query_type in list(Modality) for q in queries):
             ways = {**ways, **{f"shipped, right modality x {b}": _boosted(b) for b in BOOSTS}}
         hidden = {q.query_id: q.text for q in queries} if source.hides else {}

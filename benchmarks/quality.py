@@ -97,7 +97,7 @@ def _collection(source: Source, data: Path, cache: Path) -> list[Measured]:
     with Engine.create(cache / source.name, Settings(jobs=1)) as engine:
         given = [data / source.files] if source.files else collection.documents
         engine.index(given)
-        queries, qrels = _judged(engine, collection, data / (source.files or ""))
+        queries, qrels = judged(engine, collection, data / (source.files or ""))
         hidden = {q.query_id: q.text for q in queries} if source.hides else {}
         asked = ask(engine, queries, qrels, hidden)
         found = [_measure(engine, asked, source, collection.documents)]
@@ -106,9 +106,7 @@ def _collection(source: Source, data: Path, cache: Path) -> list[Measured]:
     return found
 
 
-def _judged(
-    engine: Engine, collection: Collection, folder: Path
-) -> tuple[tuple[Query, ...], Qrels]:
+def judged(engine: Engine, collection: Collection, folder: Path) -> tuple[tuple[Query, ...], Qrels]:
     """Videos are judged by file name, documents by id."""
     if collection.documents:
         return collection.queries, collection.qrels

@@ -212,9 +212,9 @@ class Evidence:
 @dataclass(frozen=True, slots=True)
 class Confidence:
     """How surely a hit is no accident. ``p`` is the probability that the index answers the query with
-    it, where three of four queries have an answer (:mod:`mmretrieve.scoring.answered`); for scores that are
-    not above chance, the share of unanswerable queries whose best score in this index stays below the
-    hit's."""
+    it, where half of the queries have an answer (:mod:`mmretrieve.scoring.answered`); for presets other than
+    ``lite``, and for scores that are not above chance, the share of unanswerable queries whose best score in
+    this index stays below the hit's."""
 
     label: ConfidenceLabel
     p: float

@@ -7,9 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mmretrieve.datatypes import (
     MODALITIES,
     ConfidenceLabel,
@@ -22,11 +19,11 @@ from mmretrieve.datatypes import (
 from mmretrieve.errors import IndexFormatError, UsageError
 from mmretrieve.kernels.base import Kernels
 from mmretrieve.scoring.aggregation import Scoring
-from mmretrieve.scoring.answered import N_LOOKED_AT, Background
+from mmretrieve.scoring.answered import FITTED_PRESET, N_LOOKED_AT, Background
 from mmretrieve.scoring.gate import gated
 from mmretrieve.scoring.nulls import null_queries
 from mmretrieve.search.hits import Answer, Describer
-from mmretrieve.search.judging import Judge, background, judge, signs
+from mmretrieve.search.judging import Judge, Tried, background, judge, tried
 from mmretrieve.search.moments import best_passage, group_passages
 from mmretrieve.search.prepared import PreparedQuery, Space, prepare
 from mmretrieve.search.ranking import Ranker, Ranking
@@ -36,6 +33,11 @@ from mmretrieve.storage.reader import Snapshot
 
 MAX_K = 10_000
 _KEPT_SELECTIONS = 8
+_KEPT_JUDGES = 64
+UNFITTED = (
+    f"confidence is a probability with preset {FITTED_PRESET!r} alone: here it is the share of unanswerable "
+    "queries that score less"
+)
 _LABELS = list(ConfidenceLabel)
 
 
@@ -77,6 +79,8 @@ class Searcher:
         self._describer = Describer(snapshot, [space.name for space in self._spaces])
         self._selections: OrderedDict[Filter, tuple[Selection, ...]] = OrderedDict()
         self._nulls = dict(nulls or {})
+        self._judges: OrderedDict[tuple[str, str, GroupBy], Judge] = OrderedDict()
+        self._fitted = manifest.preset == FITTED_PRESET
 
     def search(self, text: str, request: Request) -> SearchResult:
         """Rank and explain.
@@ -112,7 +116,7 @@ class Searcher:
             n_videos_searched=sum(n_videos(live, s, weights) for live, s in together),
             n_tokens_searched=sum(int(s.n_tokens[weights > 0].sum()) for s in selections),
             took_s=time.perf_counter() - start,
-            notes=(*_notes(query.query), *self._snapshot.searchable.notes),
+            notes=(*_notes(query.query, self._fitted), *self._snapshot.searchable.notes),
             plan=_plan(ranking.paths, self._kernels),
         )
 
@@ -129,21 +133,21 @@ class Searcher:
             return None
         document = int(ranking.order[0])
         best = self._rank(query, selections, scoring, GroupBy.MOMENT, 1)
-        judging = judge(self._background(scoring, GroupBy.MOMENT), best, GroupBy.MOMENT)
+        known = self._background(scoring, GroupBy.MOMENT)
+        judging = judge(known, best, GroupBy.MOMENT, fitted=self._fitted)
         hit = self._describer.hits([Answer(document, (document,))], ranking, ranking, judging)[0]
         passage = int(ranking.documents.passage[document])
         return replace(hit, rank=self._ranker.rank_of(stages, selections, video, passage))
 
-    def evidence_of_answer(self, text: str) -> tuple[NDArray[np.float64], float, int]:
-        """The signs of the best moment in the order of
-        :data:`~mmretrieve.scoring.answered.SIGNS`, its score, and the number of query tokens: what
-        confidence is fitted on."""
-        ranking = self._rank(
-            self._prepared(text), self.selections(Filter()), Scoring(), GroupBy.MOMENT, 1
-        )
-        score = float(ranking.scores[ranking.order[0]]) if len(ranking.order) else 0.0
-        known = self._background(Scoring(), GroupBy.MOMENT)
-        return known.vector(signs(ranking, GroupBy.MOMENT), score), score, len(ranking.query.texts)
+    def try_out(self, text: str) -> Tried:
+        """What confidence in the best moment is fitted on.
+
+        Raises:
+            UsageError: a query that cannot be used.
+        """
+        selections = self.selections(Filter())
+        ranking = self._rank(self._prepared(text), selections, Scoring(), GroupBy.MOMENT, 1)
+        return tried(self._background(Scoring(), GroupBy.MOMENT), ranking)
 
     def nulls(self) -> dict[str, Background]:
         """What null queries find in the usual kinds of search: default scoring, by moment and by video."""
@@ -167,11 +171,17 @@ class Searcher:
         self, query: PreparedQuery, ranking: Ranking, scoring: Scoring, request: Request
     ) -> Judge:
         """What the whole library holds is what counts: a filter of videos must not change how sure a hit
-        is."""
-        if replace(request.filter, modalities=MODALITIES) != Filter():
-            everywhere = self.selections(Filter())
-            ranking = self._rank(query, everywhere, scoring, request.group_by, request.k)
-        return judge(self._background(scoring, request.group_by), ranking, request.group_by)
+        is. The latest are kept, so that a query which is filtered after it was asked is ranked once."""
+        unit = request.group_by
+        key = (query.query.text, scoring.key, unit)
+        if key not in self._judges:
+            if replace(request.filter, modalities=MODALITIES) != Filter():
+                ranking = self._rank(query, self.selections(Filter()), scoring, unit, 1)
+            known = self._background(scoring, unit)
+            self._judges[key] = judge(known, ranking, unit, fitted=self._fitted)
+            while len(self._judges) > _KEPT_JUDGES:
+                self._judges.popitem(last=False)
+        return self._judges[key]
 
     def _stages(self, query: PreparedQuery, scoring: Scoring, by_video: bool) -> Stages:
         return self._ranker.stages(query, gated(scoring, query.vectors[0]), by_video)
@@ -237,10 +247,13 @@ def _plan(paths: Sequence[Path], kernels: Kernels) -> str:
     return f"{' and '.join(paths) or 'nothing to scan'} ({kernels.name})"
 
 
-def _notes(query: QueryTokens) -> tuple[str, ...]:
-    if not query.n_dropped:
-        return ()
-    return (f"the query is long: its last {query.n_dropped} tokens were left out",)
+def _notes(query: QueryTokens, fitted: bool) -> tuple[str, ...]:
+    notes = []
+    if query.n_dropped:
+        notes.append(f"the query is long: its last {query.n_dropped} tokens were left out")
+    if not fitted:
+        notes.append(UNFITTED)
+    return tuple(notes)
 
 
 def _sure_enough(hit: Hit, least: ConfidenceLabel | None) -> bool:

@@ -124,6 +124,16 @@ def test_a_video_filter_changes_no_score(demo: Engine, asked: DemoQuery) -> None
             assert [h.confidence for h in few] == [h.confidence for h in expected]
 
 
+def test_confidence_is_that_of_the_hit_whatever_was_asked_before(demo: Engine) -> None:
+    for text in (*TEXTS, UNANSWERABLE):
+        every = demo.search(text, k=100).hits
+        sure = {(h.video.video_id, h.moment.start_s): h.confidence for h in every}
+        demo.refresh()  # forgets what was judged
+        for k, wanted in ((1, Filter()), (3, Filter(video_glob="*0*")), (20, Filter())):
+            for hit in demo.search(text, k=k, filter=wanted).hits:
+                assert hit.confidence == sure[hit.video.video_id, hit.moment.start_s]
+
+
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_only_the_chosen_modality_takes_part(demo: Engine, modality: Modality) -> None:
     for asked in QUERIES:

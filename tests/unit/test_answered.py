@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from mmretrieve.datatypes import ConfidenceLabel
+from mmretrieve.encoders.lite import LiteEncoder
 from mmretrieve.scoring.answered import (
     BIAS,
+    FITTED_FOR,
     SIGNS,
     WEIGHTS,
     Background,
     Signs,
+    digest,
     labelled,
     probability,
     signs_of,
@@ -76,6 +79,13 @@ def test_without_null_queries_nothing_is_measured_against_them() -> None:
     none = np.empty(0, np.float32)
     empty = Background(Nulls(np.empty(0, np.int32), none), none, none)
     assert empty.vector(Signs(0.9, 0.9, 1.0, 0.4, 1.0), 1.0)[1:3].tolist() == [0.0, 0.0]
+
+
+def test_weights_are_those_fitted_for_this_encoder() -> None:
+    assert digest(LiteEncoder().fingerprints()) == FITTED_FOR, (
+        "weights of an encoder changed: fit confidence anew (python -m benchmarks abstention --fit)"
+    )
+    assert digest({"a": "1", "b": "2"}) == digest({"b": "2", "a": "1"}) != digest({"a": "1"})
 
 
 def test_null_queries_are_many_distinct_ones_of_all_lengths() -> None:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from benchmarks.abstention_data import OWN, TEST, TUNE, Asked, nonsense, off_topic, spread
+from benchmarks.abstention_data import (
+    OWN,
+    TEST,
+    TUNE,
+    Asked,
+    nonsense,
+    off_topic,
+    same_genre,
+    spread,
+)
 from benchmarks.abstention_fit import Rows, auroc, fit, outcome, wilson
 from mmretrieve.scoring.nulls import null_queries
 
@@ -15,7 +26,10 @@ def _rows(rng: np.random.Generator, shift: float) -> Rows:
     others = rng.normal([-0.5 + shift, 0], 0.5, (80, 2))
     kinds = np.array([OWN] * 60 + ["elsewhere"] * 60 + ["letters"] * 20)
     halves = np.array([TUNE, TEST] * 70)
-    return Rows(np.concatenate([own, others]), np.zeros(140), kinds, halves)
+    ranks = np.array([1, 0, 3] * 20 + [0] * 80)
+    return Rows(
+        np.concatenate([own, others]), np.zeros(140), kinds, halves, ranks, np.zeros(140, bool)
+    )
 
 
 def test_fit_finds_what_separates_and_refuses_little_of_the_answered() -> None:
@@ -24,9 +38,36 @@ def test_fit_finds_what_separates_and_refuses_little_of_the_answered() -> None:
     weights = fit(libraries)
     assert weights.weights[0] > 5 * abs(weights.weights[1])
     found = outcome(libraries[0], weights.logits(libraries[0]), 0.0)
-    assert found[0] < 0.05
-    assert min(found[3], found[6]) > 0.85
-    assert found[9] > 0.98
+    assert found.own[0] < 0.05
+    assert min(found.off[0], found.senseless[0]) > 0.85
+    assert found.auroc > 0.98
+
+
+def test_outcome_counts_each_group_and_refusals_of_what_was_found() -> None:
+    kind = np.array([OWN] * 4 + ["near", "far", "far", "letters"])
+    rank = np.array([1, 1, 4, 0, 0, 0, 0, 0])
+    rows = Rows(np.zeros((8, 1)), np.zeros(8), kind, np.full(8, TEST), rank, kind == "near")
+    found = outcome(rows, np.array([1.0, -1, 1, -1, -1, -1, 1, -1]), 0.0)
+    assert (found.own[0], found.first) == (0.5, 0.5)
+    assert found.ten == pytest.approx(1 / 3)
+    assert (found.off[0], found.senseless[0], found.alike) == (0.5, 1.0, 1.0)
+    assert found.without[0] == pytest.approx(2 / 3)
+
+
+def test_nothing_is_fitted_on_queries_of_the_same_genre() -> None:
+    rows = _rows(np.random.default_rng(2), 0.0)
+    alike = replace(
+        rows, signs=rows.signs.copy(), alike=(rows.kind == "elsewhere") & (np.arange(140) % 2 == 0)
+    )
+    alike.signs[alike.alike] = 50.0
+    clean = rows.where(~alike.alike)
+    np.testing.assert_allclose(fit([alike]).weights, fit([clean]).weights)
+
+
+def test_same_genre_is_said_of_collections_and_not_of_nonsense() -> None:
+    assert same_genre("flickr8k", "MSR-VTT")
+    assert not same_genre("flickr8k", "cisi")
+    assert not same_genre("flickr8k", "letters")
 
 
 def test_wilson_interval_of_a_known_case() -> None:

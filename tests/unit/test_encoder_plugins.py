@@ -11,10 +11,12 @@ import pytest
 
 from mmretrieve import Engine
 from mmretrieve.config import EncoderSettings, Settings
-from mmretrieve.datatypes import Modality, Segment
+from mmretrieve.datatypes import GroupBy, Modality, Segment
 from mmretrieve.documents import Document
 from mmretrieve.encoders.registry import check_names, load_encoder
 from mmretrieve.errors import EncoderPluginError, UsageError
+from mmretrieve.scoring.aggregation import Scoring
+from mmretrieve.search.searcher import UNFITTED
 
 MODULE = '''
 from mmretrieve.encoders.lite import LiteEncoder
@@ -74,7 +76,14 @@ def test_an_index_with_a_preset_of_another_package(install: Install, tmp_path: P
         assert engine.info().preset == "shout"
         assert "shouting" in engine.info().encoders
         assert engine.settings.encoder.weights == "loud"
-        assert engine.search("harbour").hits[0].video.video_id == "a"
+        result = engine.search("harbour")
+        assert result.hits[0].video.video_id == "a"
+        assert UNFITTED in result.notes
+        # No weights are fitted for it: what null queries score is what counts.
+        known = engine._current().nulls()[f"{Scoring().key} {GroupBy.MOMENT}"].nulls
+        assert [h.confidence for h in result.hits] == [
+            known.confidence(h.score, 1) for h in result.hits
+        ]
         lite = load_encoder("lite")
         made = engine.encode_query("harbour").vectors["text"]
         np.testing.assert_array_equal(made, lite.query("HARBOUR").vectors["text"])
