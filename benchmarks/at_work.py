@@ -193,7 +193,7 @@ class _Reader:
         self._folder = folder
         self._manifest = read_manifest(folder)
         self._spaces = [
-            Space(self._manifest.spaces[m], self._manifest.width(m)) for m in MODALITIES
+            Space(self._manifest.space(m), self._manifest.width(m)) for m in MODALITIES
         ]
         self._open()
 

@@ -24,7 +24,7 @@ from mmretrieve.evaluation.queries import Query
 from mmretrieve.evaluation.report import comparison_sections, markdown, modality_sections
 from mmretrieve.evaluation.trec import Qrels, Run
 
-FR, SP, OC, ME = MODALITIES
+FR, SP, OC, ME, _ = MODALITIES
 
 
 def test_the_interval_of_a_known_proportion() -> None:
