@@ -64,7 +64,9 @@ def _video_row(video: VideoInfo, shown: Sequence[Modality]) -> tuple[Text, ...]:
 
 def _facts(info: IndexInfo) -> Iterable[tuple[str, str]]:
     tokens = sum(info.n_tokens.values())
-    each = ", ".join(f"{m.value} {info.n_tokens.get(m, 0):,}" for m in shown_modalities([info.n_tokens]))
+    each = ", ".join(
+        f"{m.value} {info.n_tokens.get(m, 0):,}" for m in shown_modalities([info.n_tokens])
+    )
     sizes = ", ".join(f"{name} {size(n)}" for name, n in info.size_bytes.items())
     yield "index", clean(info.path)
     yield "preset", f"{info.preset} (format {info.format_version})"

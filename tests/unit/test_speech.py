@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mmretrieve.config import SpeechSettings
-from mmretrieve.datatypes import Segment
+from mmretrieve.datatypes import Segment, Sound
 from mmretrieve.errors import MediaError, UsageError, WeightsError
 from mmretrieve.indexers import recognition
 from mmretrieve.indexers.captions import Word

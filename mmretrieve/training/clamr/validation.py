@@ -22,6 +22,7 @@ from mmretrieve.training.clamr.rows import Example, joint_document
 
 MEASURES = parse_measures("R@1,R@5,R@10,nDCG@10")
 
+
 @dataclass(frozen=True, slots=True)
 class Validation:
     """``measures``: over all queries and by type of query; ``modality``: does the right modality win."""
