@@ -94,7 +94,7 @@ def info_record(info: IndexInfo, n_missing: int) -> Record:
         "format_version": info.format_version,
         "n_videos": info.n_videos,
         "n_passages": info.n_passages,
-        "n_tokens": {m.value: info.n_tokens.get(m, 0) for m in shown_modalities([info.n_tokens])},
+        "n_tokens": {m.value: n for m, n in info.n_tokens.items() if n or m in COMMON},
         "n_files": info.n_files,
         "n_missing": n_missing,
         "duration_s": number(info.duration_s),
