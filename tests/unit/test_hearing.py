@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def noise(seconds: float) -> np.ndarray:
 def test_stretches_are_cut_to_the_sample_whatever_the_chunks() -> None:
     whole = noise(10)
     edges = [0, 7, 40_000, 40_001, 100_000, len(whole)]
-    chunks = [Sound(a / RATE, whole[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    chunks = [Sound(a / RATE, whole[a:b]) for a, b in pairwise(edges)]
     spans = [(0.0, 2.5), (2.5, 2.75), (3.0, 9.0), (9.0, 12.0), (12.0, 13.0)]
     found = list(cut(chunks, spans))
     for (start_s, end_s), one in zip(spans[:4], found, strict=False):
