@@ -92,7 +92,7 @@ def write_sounding(
     """A clip (Matroska) with ``sound`` ``(n,)`` at 16 kHz beside its pictures, coded without loss."""
     with av.open(str(path), "w", format="matroska") as container:
         frames = list(pictures)
-        seen = cast(VideoStream, container.add_stream("libx264", rate=fps))
+        seen = container.add_stream("libx264", rate=fps)
         seen.height, seen.width = frames[0].shape[:2]
         seen.pix_fmt = "yuv420p"
         heard = container.add_stream("pcm_s16le", rate=16_000, layout="mono")

@@ -102,3 +102,26 @@ def test_an_impossible_weight_is_refused(weight: float) -> None:
 def test_all_weights_zero_is_refused() -> None:
     with pytest.raises(UsageError, match="nothing would be searched"):
         Scoring(weights=dict.fromkeys(MODALITIES, 0.0))
+
+
+def test_what_was_measured_before_there_was_sound_still_holds() -> None:
+    """The key of the usual scoring, under which indexes keep their null scores, is as it was."""
+    assert Scoring().key == (
+        "token_max 3 True 4 False frames:1,0.25,0.3 speech:1,0.25,0.45 ocr:1,0.25,0.45 "
+        "metadata:1,0.25,0.43"
+    )
+    assert Scoring(weights={Modality.AUDIO: 2.0}).key.endswith(" audio:2,0.25,0.3")
+    assert Scoring(weights={Modality.AUDIO: 0.0}).key != Scoring().key
+
+
+@pytest.mark.parametrize("how", AGGREGATIONS)
+def test_sound_that_no_document_has_changes_no_bit(how: Aggregation) -> None:
+    rng = np.random.default_rng(11)
+    values = similarity(rng, 500, 9)
+    values[:, MODALITIES.index(Modality.AUDIO)] = -np.inf
+    found = []
+    for weights in ({}, {Modality.AUDIO: 0.0}, {Modality.AUDIO: 7.0}):
+        scoring = Scoring(how, weights)
+        found.append(aggregate(evidence(values, calibrate(values, scoring), scoring), scoring))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
