@@ -50,10 +50,10 @@ def _abstention(given: argparse.Namespace) -> int:
     return 0
 
 
-def _gate(given: argparse.Namespace) -> int:
-    from benchmarks import gate
+def _parts(given: argparse.Namespace) -> int:
+    from benchmarks import parts
 
-    gate.run(_existing(given.data), given.cache)
+    parts.run(_existing(given.data), given.cache)
     return 0
 
 
@@ -162,7 +162,7 @@ _COMMANDS = {
     "projections": _projections,
     "quality": _quality,
     "abstention": _abstention,
-    "gate": _gate,
+    "parts": _parts,
     "latency": _latency,
     "search": _search,
     "soak": _soak,
@@ -304,9 +304,9 @@ def _add_weighting(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     )  # fmt: skip
     abstention.add_argument("--fit", action="store_true", help="print new weights of the signs")
 
-    gate = commands.add_parser("gate", help="calibration and gate, each alone and together")
-    _add_data(gate)
-    gate.add_argument("--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"))
+    parts = commands.add_parser("parts", help="what each part of the ranking adds")
+    _add_data(parts)
+    parts.add_argument("--cache", type=Path, metavar="DIR", default=Path(".benchmark-cache"))
 
 
 def _add_projections(commands: Any) -> None:

@@ -21,7 +21,7 @@ from torch import nn
 
 from benchmarks.result import Result
 from benchmarks.text_data import Collection, activitynet
-from benchmarks.text_tokens import DIM, TokenCache
+from benchmarks.text_tokens import DIM, Reading, TokenCache
 from mmretrieve.datatypes import Modality
 from mmretrieve.documents import text_document
 from mmretrieve.experiments.synthesis.keyphrases import Keyphrases
@@ -172,7 +172,7 @@ def make_task(collection: Collection, cache: TokenCache) -> Task:
         )
         for i, d in zip(collection.ids, collection.documents, strict=True)
     ]
-    stored = cache.documents(collection.name, collection.documents, joint=True)
+    stored = cache.documents(collection.name, collection.documents, Reading.SHIPPED)
     tokens: dict[tuple[str, str], Array] = {}
     library: list[Content] = []
     for document, made in zip(documents, stored, strict=True):

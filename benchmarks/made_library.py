@@ -88,6 +88,22 @@ def make(folder: Path, numbers: range, edition: int = 0) -> Iterator[MadeVideo]:
         yield MadeVideo(made.path, text, made.kind)
 
 
+def made_or_kept(folder: Path, numbers: range) -> Iterator[MadeVideo]:
+    """As :func:`make`; a folder of videos that is there already, as from a run before, is kept."""
+    for low in range(numbers.start, numbers.stop, PER_FOLDER):
+        some = range(low, min(low + PER_FOLDER, numbers.stop))
+        there = [described(folder, number) for number in some]
+        if all(_is_there(video) for video in there):
+            yield from there
+        else:
+            yield from make(folder, some)
+
+
+def _is_there(video: MadeVideo) -> bool:
+    beside = {"said": ".srt", "info": ".info.json", "screen": ".mp4"}[video.kind]
+    return video.path.is_file() and video.path.with_suffix(beside).is_file()
+
+
 def _picture(seed: int, text: str) -> NDArray[np.uint8]:
     """Soft blocks of colours, a figure, and words on a plate."""
     rng = np.random.default_rng(seed)

@@ -14,8 +14,9 @@ from safetensors.numpy import load_file
 from benchmarks.result import Result
 from benchmarks.text import PLAIN, Matches
 from benchmarks.text_data import Collection, Document, abstracts, activitynet, slides
-from benchmarks.text_tokens import TokenCache, Tokens
+from benchmarks.text_tokens import Reading, TokenCache, Tokens
 from mmretrieve.datatypes import MODALITIES, Modality, Segment
+from mmretrieve.encoders.text import recipe
 from mmretrieve.encoders.weights import weight_path
 from mmretrieve.evaluation.intervals import compare
 from mmretrieve.scoring.aggregation import Scoring
@@ -35,11 +36,14 @@ class ProjectedCache(TokenCache):
         self._states_folder = folder
         self._projection = projection
 
-    def documents(self, name: str, documents: Sequence[Document], joint: bool) -> list[Tokens]:
-        """Tokens by modality of each document, in one context."""
-        if not joint:
-            raise ValueError("projections are compared on documents in one context")
-        files = {m: self._states_folder / f"hidden-{name}-{m.value}.npz" for m in MODALITIES}
+    def documents(self, name: str, documents: Sequence[Document], how: Reading) -> list[Tokens]:
+        """Tokens by modality of each document, read as the indexer does."""
+        if how is not Reading.SHIPPED:
+            raise ValueError(f"projections are compared on documents {Reading.SHIPPED}")
+        files = {
+            m: self._states_folder / f"hidden-{name}-{m.value}-{recipe()[:8]}.npz"
+            for m in MODALITIES
+        }
         if not all(file.is_file() for file in files.values()):
             _encode(documents, files)
         parts = {m: self._split(kept(file, list)) for m, file in files.items()}
@@ -47,7 +51,10 @@ class ProjectedCache(TokenCache):
 
     def queries(self, name: str, texts: Sequence[str]) -> list[Array]:
         """Tokens of each query."""
-        encoder, file = hidden_encoder(), self._states_folder / f"hidden-{name}-queries.npz"
+        encoder, file = (
+            hidden_encoder(),
+            self._states_folder / f"hidden-{name}-queries-{recipe()[:8]}.npz",
+        )
         return self._split(kept(file, lambda: [encoder.query(t).vectors["text"] for t in texts]))
 
     def _split(self, states: States) -> list[Array]:
@@ -64,7 +71,9 @@ def run(data: Path, cache: Path, projection: Path, only: Sequence[str]) -> None:
         if only and name not in only:
             continue
         collection = read(data)
-        matches = [Matches(collection, ProjectedCache(cache, p), True) for p in (shipped, ours)]
+        matches = [
+            Matches(collection, ProjectedCache(cache, p), Reading.SHIPPED) for p in (shipped, ours)
+        ]
         for title, scoring in (("shipped", Scoring()), ("raw MaxSim", PLAIN)):
             free, trained = ([s[-1] for s in m.scores(scoring)] for m in matches)
             gain = compare(trained, free)

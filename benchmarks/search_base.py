@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.text_data import Collection, Document, abstracts, activitynet
-from benchmarks.text_tokens import DIM, TokenCache, Tokens
+from benchmarks.text_tokens import DIM, Reading, TokenCache, Tokens
 from mmretrieve.datatypes import MODALITIES, Modality
 from mmretrieve.encoders.lite import is_mark
 from mmretrieve.encoders.text import TextEncoder
@@ -70,7 +70,7 @@ def load_base(data: Path, tokens: TokenCache, seed: int = 0) -> Base:
     encoder = TextEncoder()
     videos = []
     for collection in (abstracts(data, "cranfield"), activitynet(data)):
-        made = tokens.documents(collection.name, collection.documents, joint=True)
+        made = tokens.documents(collection.name, collection.documents, Reading.SHIPPED)
         passages = [
             _passage(encoder, document, found)
             for document, found in zip(collection.documents, made, strict=True)

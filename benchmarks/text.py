@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.result import Result
 from benchmarks.text_data import Collection, abstracts, activitynet, slides
-from benchmarks.text_tokens import TokenCache
+from benchmarks.text_tokens import Reading, TokenCache
 from mmretrieve.datatypes import MODALITIES, Modality
 from mmretrieve.evaluation.intervals import compare
 from mmretrieve.evaluation.measures import parse_measures, values
@@ -30,16 +30,16 @@ Scores = tuple[float, ...]
 class Matches:
     """All similarities of a collection's queries and documents."""
 
-    def __init__(self, collection: Collection, cache: TokenCache, joint: bool) -> None:
+    def __init__(self, collection: Collection, cache: TokenCache, how: Reading) -> None:
         self._collection = collection
         name = collection.name
         queries = cache.queries(name, collection.queries)
-        documents = cache.documents(name, collection.documents, joint)
+        documents = cache.documents(name, collection.documents, how)
         self._maxima = [_maxima(queries, [d[m] for d in documents]) for m in MODALITIES]
         ends = np.cumsum([len(q) for q in queries])
         self._rows = [slice(int(e) - len(q), int(e)) for e, q in zip(ends, queries, strict=True)]
         masked = cache.documents(
-            f"{name}-masked", [m.content for m in collection.masked], joint
+            f"{name}-masked", [m.content for m in collection.masked], how
         ) if collection.masked else []  # fmt: skip
         for what, tokens in zip(collection.masked, masked, strict=True):
             for code, modality in enumerate(MODALITIES):
@@ -64,53 +64,55 @@ class Matches:
 
 
 def run(data: Path, cache_folder: Path) -> None:
-    """Print both tables and write the result."""
+    """Print all tables and write the result."""
     result, cache = Result("text"), TokenCache(cache_folder)
-    spoken = Matches(activitynet(data), cache, joint=False)
-    _sharpening(result, {
-        "activitynet_asr": lambda: spoken,
-        "slides (on-screen text)": lambda: Matches(slides(data, spoken=False), cache, joint=False),
-        "cranfield": lambda: Matches(abstracts(data, "cranfield"), cache, joint=False),
-        "cisi": lambda: Matches(abstracts(data, "cisi"), cache, joint=False),
-    })  # fmt: skip
-    talks = slides(data)
-    _contexts(result, "slides", "on-screen text", Matches(talks, cache, False),
-              Matches(talks, cache, True))  # fmt: skip
-    joined = Matches(activitynet(data), cache, joint=True)
-    _contexts(result, "activitynet_asr", "captions", spoken, joined)
+    collections = (
+        (activitynet(data), "captions"),
+        (slides(data), "on-screen text"),
+        (abstracts(data, "cranfield"), "abstracts"),
+        (abstracts(data, "cisi"), "abstracts"),
+    )
+    shipped = {c.name: Matches(c, cache, Reading.SHIPPED) for c, _ in collections}
+    _sharpening(result, shipped)
+    for collection, shown in collections:
+        ways = {how: Matches(collection, cache, how) for how in (Reading.APART, Reading.TOGETHER)}
+        ways[Reading.SHIPPED] = shipped[collection.name]
+        _contexts(result, collection, shown, ways)
     result.note(
         "R@k: a relevant document is among the first k. Chance is measured as in a search, on at "
-        f"most {VIDEOS.most} documents spread over the collection. Data: {data.name}."
+        f"most {VIDEOS.most} documents spread over the collection. Gains are against each modality read on "
+        f"its own. Data: {data.name}."
     )
     result.save()
 
 
-def _sharpening(result: Result, collections: dict[str, Callable[[], Matches]]) -> None:
+def _sharpening(result: Result, collections: Mapping[str, Matches]) -> None:
     ways = {"raw MaxSim": PLAIN, **{f"centred, power {p}": Scoring(power=p) for p in (1, 2, 3, 4)}}
-    rows: list[tuple[str | float, ...]] = []
-    for name, load in collections.items():
-        matches = load()
-        rows += [(name, way, *_row(matches.scores(scoring))) for way, scoring in ways.items()]
+    rows: list[tuple[str | float, ...]] = [
+        (name, way, *_row(matches.scores(scoring)))
+        for name, matches in collections.items()
+        for way, scoring in ways.items()
+    ]
     result.add("Sharpening (token_max)", ("collection", "score", *COLUMNS), rows)
 
 
-def _contexts(result: Result, name: str, shown: str, apart: Matches, joint: Matches) -> None:
-    parts = {
-        shown: (Modality.OCR,),
-        "speech": (Modality.SPEECH,),
-        "token_max of both": (Modality.OCR, Modality.SPEECH),
-    }
+def _contexts(
+    result: Result, collection: Collection, shown: str, ways: Mapping[Reading, Matches]
+) -> None:
+    parts: dict[str, tuple[Modality, ...]] = {shown: (Modality.OCR,)}
+    if any(Modality.SPEECH in document for document in collection.documents):
+        parts |= {"speech": (Modality.SPEECH,), "both": (Modality.OCR, Modality.SPEECH)}
     rows: list[tuple[str | float, ...]] = []
     for title, scoring in (("raw MaxSim", PLAIN), ("default", Scoring())):
         for part, modalities in parts.items():
-            alone = apart.scores(scoring, modalities)
-            together = joint.scores(scoring, modalities)
-            gain = compare([s[-1] for s in together], [s[-1] for s in alone])
-            rows.append((title, part, "apart", *_row(alone), ""))
-            interval = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-            rows.append((title, part, "one context", *_row(together), interval))
-    columns = ("score", "modality", "encoded", *COLUMNS, "nDCG@10 gain [95 %]")
-    result.add(f"One context or several: {name}", columns, rows)
+            found = {how: matches.scores(scoring, modalities) for how, matches in ways.items()}
+            alone = [s[-1] for s in found[Reading.APART]]
+            for how, scores in found.items():
+                gain = compare([s[-1] for s in scores], alone)
+                interval = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+                rows.append((title, part, how, *_row(scores), interval))
+    columns = ("score", "modality", "read", *COLUMNS, "nDCG@10 gain [95 %]")
+    result.add(f"Contexts: {collection.name}", columns, rows)
 
 
 def _row(scores: Sequence[Scores]) -> Scores:

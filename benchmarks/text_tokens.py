@@ -8,6 +8,8 @@ import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from enum import StrEnum
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.text_data import Document
 from mmretrieve.datatypes import MODALITIES, Modality, Segment
 from mmretrieve.encoders.lite import LiteEncoder
-from mmretrieve.encoders.weights import SHA256
+from mmretrieve.encoders.text import TextEncoder
 
 Array = NDArray[np.float32]
 Tokens = dict[Modality, Array]
@@ -26,7 +28,15 @@ DIM = LiteEncoder.dim
 T = TypeVar("T")
 R = TypeVar("R")
 _QUERY = "query"
-_encoder: LiteEncoder | None = None
+
+
+class Reading(StrEnum):
+    """How the texts of a document are read: each modality on its own, all in one context, or as the
+    indexer does, in one context and line by line."""
+
+    APART = "apart"
+    TOGETHER = "one context"
+    SHIPPED = "one context and lines"
 
 
 class TokenCache:
@@ -37,12 +47,11 @@ class TokenCache:
         self._processes = processes
         folder.mkdir(parents=True, exist_ok=True)
 
-    def documents(self, name: str, documents: Sequence[Document], joint: bool) -> list[Tokens]:
-        """Tokens by modality of each document, in one context (``joint``: as the indexer does) or
-        each modality on its own. Rounded to float16 as in an index."""
-        path = self._path(f"{name}-{'joint' if joint else 'apart'}", documents)
+    def documents(self, name: str, documents: Sequence[Document], how: Reading) -> list[Tokens]:
+        """Tokens by modality of each document. Rounded to float16 as in an index."""
+        path = self._path(f"{name}-{how.name.lower()}", documents)
         if not path.exists():
-            made = self._run(_encode_joint if joint else _encode_apart, documents)
+            made = self._run(partial(_encode, how), documents)
             columns = {m: [one.get(m, _nothing()) for one in made] for m in MODALITIES}
             _write(path, {m.value: rows for m, rows in columns.items()})
         stored = {m: _read(path, m.value) for m in MODALITIES}
@@ -56,7 +65,7 @@ class TokenCache:
         return _read(path, _QUERY)
 
     def _path(self, name: str, content: Sequence[Document] | Sequence[str]) -> Path:
-        state = json.dumps([dict(SHA256), list(content)], sort_keys=True)
+        state = json.dumps([dict(LiteEncoder().fingerprints()), list(content)], sort_keys=True)
         return self._folder / f"{name}-{hashlib.sha256(state.encode()).hexdigest()[:12]}.npz"
 
     def _run(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
@@ -69,27 +78,24 @@ def _start() -> None:
     os.nice(10)
 
 
-def _lite() -> LiteEncoder:
-    global _encoder
-    if _encoder is None:
-        _encoder = LiteEncoder(threads=1)
-    return _encoder
+@cache
+def _lite(how: Reading) -> LiteEncoder:
+    return LiteEncoder(text=TextEncoder(1) if how is Reading.SHIPPED else TextEncoder(1, wide=1.0))
 
 
-def _encode_joint(document: Document) -> Tokens:
+def _encode(how: Reading, document: Document) -> Tokens:
     parts = {m: [Segment(text)] for m, text in document.items() if text.strip()}
-    return {m: tokens.vectors for m, tokens in _lite().texts(parts).items()}
+    if how is Reading.APART:
+        return {m: v for m, one in parts.items() for m, v in _tokens(how, {m: one}).items()}
+    return _tokens(how, parts)
 
 
-def _encode_apart(document: Document) -> Tokens:
-    made: Tokens = {}
-    for modality, text in document.items():
-        made |= _encode_joint({modality: text})
-    return made
+def _tokens(how: Reading, parts: Mapping[Modality, Sequence[Segment]]) -> Tokens:
+    return {m: tokens.vectors for m, tokens in _lite(how).texts(parts).items()}
 
 
 def _encode_query(text: str) -> Array:
-    return _lite().query(text).vectors["text"]
+    return _lite(Reading.SHIPPED).query(text).vectors["text"]
 
 
 def _write(path: Path, columns: Mapping[str, Sequence[Array]]) -> None:

@@ -106,6 +106,14 @@ RetryOption = Annotated[
     bool, typer.Option("--retry-failed", help="Try files again that failed before.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Index unchanged files again, too.")]
+ReuseOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="INDEX",
+        help="Use what another index read of the same files (cuts, speech, text on screen), as for new "
+        "weights or another preset.",
+    ),
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Only say what would be done, and why.")
 ]
@@ -134,6 +142,7 @@ def index(
     prune: PruneOption = False,
     retry_failed: RetryOption = False,
     force: ForceOption = False,
+    reuse: ReuseOption = None,
     dry_run: DryRunOption = False,
     quiet: QuietOption = False,
     log_file: LogFileOption = None,
@@ -152,7 +161,7 @@ def index(
 
     with (
         _keeping_what_is_done(),
-        Engine.create(index, wanted) as engine,
+        Engine.create(index, wanted, reuse=reuse) as engine,
         shown_progress(quiet=quiet, verbose=verbose) as on_progress,
     ):
         report = engine.index(

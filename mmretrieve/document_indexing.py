@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mmretrieve.checkpoints import Checkpoints
 from mmretrieve.config import Settings
 from mmretrieve.document_ingest import DocumentIngestor
 from mmretrieve.documents import Document
@@ -45,6 +46,7 @@ class Parts:
     settings: Settings
     encoder: Encoder
     seal: Callable[[], Sequence[str]]
+    checkpoints: Checkpoints
 
 
 def index_all(
@@ -56,12 +58,13 @@ def index_all(
     """Files first, then documents, as one run. See :meth:`mmretrieve.engine.Engine.index`."""
     documents = [item for item in given if isinstance(item, Document)]
     files = [Path(item) for item in given if not isinstance(item, Document)]
-    how = (parts.folder, parts.manifest, parts.settings, parts.encoder, options, parts.seal)
+    how = (parts.folder, parts.manifest, parts.settings, parts.encoder, options)
+    derived = (parts.seal, parts.checkpoints)
     report = IndexReport((), 0, 0.0)
     if files or not documents:
-        report = IndexRun(*how).run(files, on_progress)
+        report = IndexRun(*how, *derived).run(files, on_progress)
     if documents and not report.interrupted:
-        report = report.then(DocumentRun(*how).run(documents, on_progress))
+        report = report.then(DocumentRun(*how, *derived).run(documents, on_progress))
     return report
 
 
@@ -76,14 +79,16 @@ class DocumentRun:
         encoder: Encoder,
         options: Options,
         seal: Callable[[], Sequence[str]],
+        checkpoints: Checkpoints,
     ) -> None:
-        """``seal``: as for :class:`mmretrieve.indexing.IndexRun`."""
+        """``seal``, ``checkpoints``: as for :class:`mmretrieve.indexing.IndexRun`."""
         self._folder = folder
         self._manifest = manifest
         self._settings = settings
         self._ingestor = DocumentIngestor(settings, encoder)
         self._options = options
         self._seal = seal
+        self._checkpoints = checkpoints
         self._warnings: list[str] = []
         self._results: list[FileResult] = []
 
@@ -150,7 +155,8 @@ class DocumentRun:
                     pool.shutdown(cancel_futures=True)
                     self._commit(writer, done)
                     return True
-                self._commit(writer, done)
+                n_tokens = self._commit(writer, done)
+                self._warnings += self._checkpoints.committed(n_tokens)
             self._warnings += writer.tend()
             self._warnings += self._seal()
         return False
@@ -173,9 +179,11 @@ class DocumentRun:
         )
         return _Done(result, item.state, made.entry)
 
-    def _commit(self, writer: IndexWriter, done: Sequence[_Done]) -> None:
+    def _commit(self, writer: IndexWriter, done: Sequence[_Done]) -> int:
+        """How many tokens are new."""
         entries = [d.entry for d in done if d.entry is not None]
         writer.commit(entries, [d.state for d in done])
+        return sum(sum(entry.video.n_tokens.values()) for entry in entries)
 
 
 def _batches(todo: Sequence[_Todo]) -> list[Sequence[_Todo]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from mmretrieve.checkpoints import Checkpoints
 from mmretrieve.config import Settings
 from mmretrieve.datatypes import (
     ConfidenceLabel,
@@ -26,6 +27,7 @@ from mmretrieve.encoders.registry import load_encoder
 from mmretrieve.errors import CodesError, IndexNotFoundError, PresetMismatchError, UsageError
 from mmretrieve.index_care import Care, observed_run, recover
 from mmretrieve.index_facts import index_info, new_manifest, video_info
+from mmretrieve.lifecycle.earlier import EarlierIndex
 from mmretrieve.reports import IndexInfo, IndexReport, Progress, VideoInfo
 from mmretrieve.storage.folder import (
     Manifest,
@@ -36,7 +38,8 @@ from mmretrieve.storage.folder import (
     write_manifest,
 )
 from mmretrieve.storage.journal import Journal
-from mmretrieve.storage.nulls import read_nulls, write_nulls
+from mmretrieve.storage.lock import holder
+from mmretrieve.storage.nulls import WriteNulls, near_nulls, put_nulls, read_nulls, write_nulls
 from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.records import VideoRecord
 from mmretrieve.whole_index import WholeIndex
@@ -61,8 +64,15 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
     ...         print(hit.video.path, hit.moment.start_s, hit.score)
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, device: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        device: str | None = None,
+        earlier: EarlierIndex | None = None,
+    ) -> None:
         """Use :meth:`create` or :meth:`open`."""
+        self._earlier = earlier
         self._device = device or os.environ.get(DEVICE_VARIABLE) or "cpu"
         self._folder = folder
         self._manifest = manifest
@@ -72,6 +82,7 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
         self._encoded = lru_cache(_KEPT_QUERIES)(self._encoder.query)
         self._snapshot: Snapshot | None = None
         self._searcher: Searcher | None = None
+        self._near = False
         self._kernels: Kernels | None = None
         self._everything: Everything | None = None
         self._lock = threading.RLock()
@@ -84,29 +95,35 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
         settings: Settings | None = None,
         *,
         device: str | None = None,
+        reuse: Path | None = None,
     ) -> Self:
         """A new index, or the one that is there already; given settings become its settings.
-        Nothing is written before something is indexed. ``device``: see :meth:`open`.
+        Nothing is written before something is indexed. ``device``: see :meth:`open`. ``reuse``: folder
+        of another index; what it read of the same videos is not read again, as far as settings agree.
 
         Raises:
             PresetMismatchError: the index there has tokens of another preset.
             IndexFormatError: the folder is something else.
+            IndexNotFoundError: there is no index to reuse.
+            UsageError: ``reuse`` is the folder itself.
         """
         folder = default_location(folder)
+        earlier = EarlierIndex(reuse, folder) if reuse is not None else None
         try:
             manifest = read_manifest(folder)
         except IndexNotFoundError:
             check_free(folder)
-            return cls(folder, new_manifest(settings or Settings()), device)
+            return cls(folder, new_manifest(settings or Settings()), device, earlier)
         if settings is not None and settings.preset != manifest.preset:
             raise PresetMismatchError(
                 f"{folder} was built with preset {manifest.preset!r}, asked for {settings.preset!r}: "
-                "their tokens cannot be compared; name a new folder with --index"
+                f"their tokens cannot be compared; name a new folder with --index (--reuse {folder} keeps "
+                "what was recognised)"
             )
         if settings is not None and settings.to_toml() != manifest.settings_toml:
             # The weights stay those that the tokens were made with.
             manifest = replace(manifest, settings_toml=settings.to_toml())
-        return cls(folder, manifest, device)
+        return cls(folder, manifest, device, earlier)
 
     @classmethod
     def open(cls, folder: Path | None = None, *, device: str | None = None) -> Self:
@@ -161,17 +178,21 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
         from mmretrieve.document_indexing import Parts, index_all
         from mmretrieve.indexing import Options
 
-        options = Options(tuple(exclude), prune, retry_failed, force, dry_run, hold)
+        options = Options(tuple(exclude), prune, retry_failed, force, dry_run, hold, self._earlier)
         self._check_encoder()
         if not dry_run:
             write_manifest(self._folder, self._manifest)
             self._recover()
         before = self._fresh().version
-        parts = Parts(self._folder, self._manifest, self._settings, self._encoder, self._seal)
+        parts = Parts(
+            self._folder, self._manifest, self._settings, self._encoder, self._seal,
+            Checkpoints(self._folder, self._seal_midway),
+        )  # fmt: skip
         with observed_run(self._journal, on_progress, dry_run=dry_run) as run:
             run.report = index_all(parts, paths, options, run.progress)
-            if self._fresh().version != before:
-                self._measure_chance()
+            now = self._fresh().version
+            if now != before and not read_nulls(self._folder, now):
+                self._measure_chance()  # as after an interrupt, which seals nothing
         return run.report
 
     def search(
@@ -244,7 +265,6 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
         with IndexWriter(self._folder, self._manifest) as writer:
             writer.remove_videos([video.video_id for video in removed])
             self._seal()
-        self._measure_chance()
         self._journal.note("removed", videos=[video.path for video in removed], n=len(removed))
         return removed
 
@@ -267,7 +287,6 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
         if recover(self._fresh(), self._journal, self._seal):
             version = read_manifest(self._folder).format_version
             self._manifest = replace(self._manifest, format_version=version)
-            self._measure_chance()
 
     def thumbnail(self, video_id: str, start_s: float, end_s: float | None = None) -> bytes | None:
         """The JPEG of the first keyframe from ``start_s`` to ``end_s``, or where there is none the
@@ -310,8 +329,12 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
 
     def _fresh(self) -> Snapshot:
         with self._lock:
-            if self._snapshot is not None and not self._snapshot.is_current():
+            before = self._snapshot
+            if before is not None and not before.is_current():
                 self.refresh()
+                self._snapshot = Snapshot(
+                    self._folder, self._manifest, self._chosen_kernels, before.videos
+                )
             return self._opened()
 
     def _current(self) -> Searcher:
@@ -319,9 +342,12 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
 
         with self._lock:
             snapshot = self._fresh()
-            if self._searcher is None:
+            if self._searcher is None or (self._near and holder(self._folder) is None):
                 self._check_encoder()
                 stored = read_nulls(self._folder, snapshot.version)
+                self._near = not stored and holder(self._folder) is not None
+                if self._near:
+                    stored = near_nulls(self._folder, snapshot.n_tokens)
                 self._searcher = Searcher(
                     snapshot, self.encode_query, self._chosen_kernels(), stored
                 )
@@ -336,14 +362,27 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
             return self._kernels
 
     def _seal(self) -> tuple[str, ...]:
-        """Bring the codes up to date with the tables, under the writer's lock; what to know about it."""
+        """Bring codes and null scores up to date with the tables, under the writer's lock; what to know
+        about it."""
         from mmretrieve.storage.codes.update import update
 
+        notes: tuple[str, ...] = ()
         try:
             gpu = self._device != "cpu"
-            return update(self._folder, self._manifest, self._chosen_kernels(), gpu=gpu).notes
+            notes = update(self._folder, self._manifest, self._chosen_kernels(), gpu=gpu).notes
         except CodesError as error:
-            return (str(error),)
+            notes = (str(error),)
+        try:
+            self._measure_chance(put_nulls)
+        except OSError as error:
+            notes += (f"null scores cannot be kept ({error}): a search measures them anew",)
+        return notes
+
+    def _seal_midway(self) -> tuple[str, ...]:
+        """:meth:`_seal` in the course of a run, which needs the memory itself."""
+        notes = self._seal()
+        self.refresh()
+        return notes
 
     def everything(self) -> Everything:
         """All documents of the newest state; see :class:`WholeIndex`."""
@@ -356,12 +395,19 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
                 self._everything = Everything(snapshot, self.encode_query)
             return self._everything
 
-    def _measure_chance(self) -> None:
+    def _measure_chance(self, write: WriteNulls = write_nulls) -> None:
         """Keep the null scores of the new state, so that the first search need not wait for them."""
-        self.refresh()
-        searcher = self._current()
-        if self._opened().videos:
-            write_nulls(self._folder, self._opened().version, searcher.nulls())
+        from mmretrieve.search.searcher import Searcher
+
+        self._check_encoder()
+        with self._lock:
+            self.refresh()
+            snapshot = self._opened()
+            stored = read_nulls(self._folder, snapshot.version)
+            searcher = Searcher(snapshot, self.encode_query, self._chosen_kernels(), stored)
+            self._searcher, self._near = searcher, False
+        if snapshot.videos:
+            write(self._folder, snapshot.version, snapshot.n_tokens, searcher.nulls())
 
     def encode_query(self, query: str) -> QueryTokens:
         """The tokens of a query.
@@ -377,7 +423,8 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
             changed = sorted(n for n in {*used, *here} if used.get(n) != here.get(n))
             raise PresetMismatchError(
                 f"{self._folder} was built with other weights ({', '.join(changed)}): index again into "
-                "a new folder, or install the version of mmretrieve that it was built with"
+                f"a new folder (--index NEW --reuse {self._folder} keeps what was recognised), or install "
+                "the version of mmretrieve that it was built with"
             )
 
     def _matching(self, name: str) -> list[VideoRecord]:

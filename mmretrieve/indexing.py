@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from mmretrieve.checkpoints import Checkpoints
 from mmretrieve.config import Settings
 from mmretrieve.encoders.base import Encoder, heard_s
 from mmretrieve.errors import InputError
@@ -18,6 +19,7 @@ from mmretrieve.fingerprint import fingerprint
 from mmretrieve.indexers.discover import discover
 from mmretrieve.ingest import Ingested, Ingestor
 from mmretrieve.lifecycle.dry import kinship, predicted, where
+from mmretrieve.lifecycle.earlier import EarlierIndex
 from mmretrieve.lifecycle.keys import stage_keys
 from mmretrieve.lifecycle.planning import Look, Looked, Refresh, look, settle
 from mmretrieve.lifecycle.pool import pooled
@@ -55,6 +57,7 @@ class Options:
     force: bool = False
     dry_run: bool = False
     hold: Callable[[Path], bool] | None = None
+    earlier: EarlierIndex | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,10 @@ class IndexRun:
         encoder: Encoder,
         options: Options,
         seal: Callable[[], Sequence[str]],
+        checkpoints: Checkpoints,
     ) -> None:
-        """``seal`` brings what is derived from the tables up to date and says what went wrong."""
+        """``seal`` brings what is derived from the tables up to date and says what went wrong;
+        ``checkpoints`` do so in the course of the run."""
         self._folder = folder
         self._manifest = manifest
         self._settings = settings
@@ -98,6 +103,7 @@ class IndexRun:
         self._keys = stage_keys(settings, encoder.fingerprints(), heard_s(encoder))
         self._options = options
         self._seal = seal
+        self._checkpoints = checkpoints
         self._results: dict[str, FileResult] = {}
         self._warnings: list[str] = []
         self._n_pruned = 0
@@ -233,7 +239,8 @@ class IndexRun:
                     batch.since = time.monotonic()
                 batch.done.append(done)
                 if batch.is_due():
-                    self._commit(writer, batch, snapshot)
+                    n_tokens = self._commit(writer, batch, snapshot)
+                    self._warnings += self._checkpoints.committed(n_tokens)
                 tell.of(self._note(done.result))
         except KeyboardInterrupt:
             interrupted = True
@@ -289,14 +296,17 @@ class IndexRun:
                     same = _result(path, kinship(path, twins), f"same content as {min(twins)}")
                     twins.append(path)
                     return _Done(same, state)
+                earlier = self._options.earlier
+                kept = earlier.of(video_id) if earlier is not None else None
                 made = ingestor.ingest(
-                    Path(path), video_id, tell.reached(path), sidecars=state.sidecars
+                    Path(path), video_id, tell.reached(path), sidecars=state.sidecars, kept=kept
                 )
                 indexed.add(video_id)
                 places.setdefault(video_id, []).append(path)
         except InputError as error:
             return _failed(item, error, time.perf_counter() - start)
-        result = _indexed(path, made, item.reason, time.perf_counter() - start)
+        reason = item.reason if kept is None else f"{item.reason}; read before, for another index"
+        result = _indexed(path, made, reason, time.perf_counter() - start)
         stages = {Stage.FINGERPRINT: hashed_s, **result.stage_s}
         return _Done(replace(result, stage_s=stages), state, made.entry)
 
@@ -342,7 +352,9 @@ class IndexRun:
         finally:
             claim.release()
 
-    def _commit(self, writer: IndexWriter, batch: _Batch, snapshot: Snapshot) -> None:
+    def _commit(self, writer: IndexWriter, batch: _Batch, snapshot: Snapshot) -> int:
+        """How many tokens are new."""
+        n_tokens = 0
         if batch.done:
             entries = {d.entry.video.video_id: d.entry for d in batch.done if d.entry is not None}
             moved = {d.state.video_id for d in batch.done if d.result.outcome is Outcome.MOVED}
@@ -350,6 +362,8 @@ class IndexRun:
             old = (f.path for f in snapshot.files if f.video_id in moved) if moved else ()
             writer.forget_files({path for path in old if is_gone(path)})
             batch.done.clear()
+            n_tokens = sum(sum(entry.video.n_tokens.values()) for entry in entries.values())
+        return n_tokens
 
     def _tidy(self, writer: IndexWriter, gone: Sequence[FileRecord]) -> None:
         """Let go of files that are gone, and of videos that no file has any more. Comes last: only

@@ -17,6 +17,7 @@ from mmretrieve.config import EncoderSettings
 from mmretrieve.datatypes import COMMON, Keyframe, Modality, QueryTokens, Segment, TokenEmbeddings
 from mmretrieve.encoders.base import empty_tokens
 from mmretrieve.encoders.open_clip import OpenClip
+from mmretrieve.encoders.text import RECIPE
 
 PICTURES, TEXT = "clip", "text"
 
@@ -119,5 +120,5 @@ class _LiteText:
 
 
 _LITE_TEXT = frozenset(
-    {"bge_small_en_v1.5_int8.onnx", "bge_tokenizer.json", "text_projection.safetensors"}
+    {"bge_small_en_v1.5_int8.onnx", "bge_tokenizer.json", "text_projection.safetensors", RECIPE}
 )

@@ -14,12 +14,11 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmretrieve.datatypes import COMMON, Keyframe, Modality, QueryTokens, Segment, TokenEmbeddings
 from mmretrieve.encoders.base import empty_tokens
 from mmretrieve.encoders.frames import FrameEncoder
-from mmretrieve.encoders.text import MAX_PIECES, EncodedText, TextEncoder
+from mmretrieve.encoders.text import MAX_PIECES, RECIPE, EncodedText, TextEncoder, recipe
 from mmretrieve.encoders.weights import SHA256
 from mmretrieve.errors import UsageError
 
@@ -33,10 +32,12 @@ class LiteEncoder:
 
     dim = TextEncoder.dim
 
-    def __init__(self, threads: int = 1, text: TextEncoder | None = None) -> None:
-        """``threads``: threads of one run of a model; ``text``: another encoder of texts."""
+    def __init__(
+        self, threads: int = 1, text: TextEncoder | None = None, frames: FrameEncoder | None = None
+    ) -> None:
+        """``threads``: threads of one run of a model; ``text``, ``frames``: other encoders of these."""
         self._text = text or TextEncoder(threads)
-        self._frames = FrameEncoder(threads=threads)
+        self._frames = frames or FrameEncoder(threads=threads)
 
     @property
     def dims(self) -> Mapping[str, int]:
@@ -49,8 +50,9 @@ class LiteEncoder:
         return dict.fromkeys(COMMON, "text")
 
     def fingerprints(self) -> Mapping[str, str]:
-        """Name -> sha256 of the shipped weights, as published (``doctor`` compares the files)."""
-        return SHA256
+        """Name -> sha256 of the shipped weights, as published (``doctor`` compares the files), and of
+        the rule by which texts are read."""
+        return {**SHA256, RECIPE: recipe()}
 
     def query(self, text: str) -> QueryTokens:
         """Tokens of a query without punctuation, at most :data:`MAX_QUERY_TOKENS`.
@@ -74,19 +76,14 @@ class LiteEncoder:
         return QueryTokens(text, {"text": vectors}, texts, words, len(known) - len(usable))
 
     def texts(self, parts: Mapping[Modality, Sequence[Segment]]) -> dict[Modality, TokenEmbeddings]:
-        """Tokens of a passage's text modalities, in one context if all fit, else each on its own."""
+        """Tokens of a passage's text modalities, each in its line and beside all of them."""
         present = [m for m in CONTEXT_ORDER if any(s.text.strip() for s in parts.get(m, ()))]
-        joined = {m: "\n".join(s.text for s in parts[m]) for m in present}
-        together = "\n".join(joined.values())
-        if len(self._text.tokenize(together).ids) > MAX_PIECES - 2:
-            return {
-                m: _tokens(self._text.encode(joined[m]), joined[m], parts[m], 0) for m in present
-            }
-        encoded, start, out = self._text.encode(together), 0, {}
-        for modality in present:
-            out[modality] = _tokens(encoded, joined[modality], parts[modality], start)
-            start += len(joined[modality]) + 1
-        return out
+        joined = ["\n".join(s.text for s in parts[m]) for m in present]
+        encoded = self._text.in_contexts(joined)
+        return {
+            modality: _tokens(found, text, parts[modality])
+            for modality, text, found in zip(present, joined, encoded, strict=True)
+        }
 
     def frames(self, keyframes: Sequence[Keyframe]) -> tuple[tuple[Segment, ...], TokenEmbeddings]:
         """The tokens of each keyframe; a segment is labelled with a clear ImageNet class."""
@@ -106,14 +103,11 @@ class LiteEncoder:
         return tuple(segments), TokenEmbeddings(np.concatenate(vectors), index, none, none)
 
 
-def _tokens(
-    encoded: EncodedText, text: str, segments: Sequence[Segment], start: int
-) -> TokenEmbeddings:
-    """The tokens of ``segments``, which stand joined as ``text`` at ``start`` of the context."""
-    begins = start + np.cumsum([0, *(len(s.text) + 1 for s in segments[:-1])])
+def _tokens(encoded: EncodedText, text: str, segments: Sequence[Segment]) -> TokenEmbeddings:
+    """The tokens of ``segments``, which stand joined as ``text``."""
+    begins = np.cumsum([0, *(len(s.text) + 1 for s in segments[:-1])])
     offsets = encoded.offsets
-    mine = (offsets[:, 0] >= start) & (offsets[:, 0] < start + len(text))
-    mine &= ~_is_punctuation(text, offsets - start, mine)
+    mine = np.array([not is_mark(text[a:b]) for a, b in offsets], bool)
     segment = np.searchsorted(begins, offsets[mine, 0], side="right") - 1
     spans = offsets[mine] - begins[segment][:, None]
     return TokenEmbeddings(
@@ -129,11 +123,3 @@ def is_mark(token: str) -> bool:
     if len(token) != 1:
         return False
     return token in string.punctuation or unicodedata.category(token).startswith("P")
-
-
-def _is_punctuation(
-    text: str, offsets: NDArray[np.int32], mine: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    return np.array(
-        [m and is_mark(text[a:b]) for m, (a, b) in zip(mine, offsets, strict=True)], bool
-    )

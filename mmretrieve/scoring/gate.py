@@ -4,7 +4,7 @@ Softmax regression on the mean query token says from which modality an answer ma
 a modality is that probability against an even one, to the power :data:`STRENGTH`: a product of experts
 (Hinton, 2002) with an even prior divided out, so that a query that says nothing about its modality is weighed
 by 1 everywhere. Trained by ``python -m mmretrieve.training.fit_gate``. Off by default: see
-``benchmarks/results/gate.md`` for what it gains, and why it cannot gain much.
+``benchmarks/results/parts.md`` for what it gains, and why it cannot gain much.
 """
 
 from __future__ import annotations

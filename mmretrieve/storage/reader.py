@@ -4,10 +4,12 @@ time that ``lancedb`` takes; both read the same tables."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from mmretrieve.datatypes import MODALITIES
 from mmretrieve.kernels.base import Kernels
@@ -30,10 +32,15 @@ class Snapshot:
     its file was last seen. What searching needs is read at its first use."""
 
     def __init__(
-        self, folder: Path, manifest: Manifest, kernels: Callable[[], Kernels] = PlainKernels
+        self,
+        folder: Path,
+        manifest: Manifest,
+        kernels: Callable[[], Kernels] = PlainKernels,
+        before: Sequence[VideoRecord] = (),
     ) -> None:
         """Open the newest committed state; an index that was never written to is empty. ``kernels``
-        give the eight-bit form of tokens that no segment on disk holds.
+        give the eight-bit form of tokens that no segment on disk holds; ``before`` are videos of an
+        earlier state, of which those that are still there are not read again.
 
         Raises:
             IndexFormatError: a table cannot be opened.
@@ -47,7 +54,7 @@ class Snapshot:
         self.files: tuple[FileRecord, ...] = ()
         self._passages: Any = None
         if self._manifests["videos"]:
-            self._open()
+            self._open(before)
         self.paths = _paths(self.videos, self.files)
 
     @cached_property
@@ -79,6 +86,11 @@ class Snapshot:
         """Whether codes can name the rows that they are made of."""
         return self._passages is not None and bool(self._passages.has_stable_row_ids)
 
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all videos."""
+        return sum(sum(video.n_tokens.values()) for video in self.videos)
+
     def is_current(self) -> bool:
         """Whether no newer state was committed since."""
         return _manifests(self.folder) == self._manifests
@@ -105,7 +117,7 @@ class Snapshot:
         found = [Thumbnail(r["time_s"], r["passage"], r["thumbnail"]) for r in table.to_pylist()]
         return sorted(found, key=lambda t: t.time_s)
 
-    def _open(self) -> None:
+    def _open(self, before: Sequence[VideoRecord]) -> None:
         for _ in range(_RETRIES):
             videos = open_table(self.folder, "videos")
             files = open_table(self.folder, "files")
@@ -114,10 +126,18 @@ class Snapshot:
             # moved since means that every passage it names was still there.
             if videos.latest_version == videos.version:
                 break
-        records = (video_record(row) for row in videos.to_table().to_pylist())
-        self.videos = tuple(sorted(records, key=lambda v: v.video_id))
+        self.videos = tuple(sorted(_records(videos.to_table(), before), key=lambda v: v.video_id))
         self.files = tuple(file_record(row) for row in files.to_table().to_pylist())
         self.version = videos.version
+
+
+def _records(rows: pa.Table, before: Sequence[VideoRecord]) -> Iterator[VideoRecord]:
+    """Rows of ``videos`` as records. A revision is of one extraction, so its record never changes."""
+    known = {video.revision: video for video in before}
+    there = [known.get(revision) for revision in rows["revision"].to_pylist()]
+    yield from (video for video in there if video is not None)
+    new = rows.filter(pa.array([video is None for video in there], pa.bool_()))
+    yield from (video_record(row) for row in new.to_pylist())
 
 
 def _manifests(folder: Path) -> dict[str, frozenset[str]]:

@@ -25,6 +25,9 @@ from mmretrieve.storage.tables import open_table, unreadable_deletions
 
 TEND_EVERY = 16
 """Commits after which the tables are looked at in the course of a run."""
+CACHE_BYTES = 4 << 20
+"""Of what Lance remembers of the tables. It would keep something of every version that was committed, so that
+a long run would take ever more memory; a commit looks at the newest version alone."""
 _STABLE_ROWS = {"new_table_enable_stable_row_ids": "true"}
 """Row ids survive a compaction, so that token codes can name the rows they were made from."""
 
@@ -83,7 +86,11 @@ class IndexWriter:
     def _open_tables(self) -> dict[str, Any]:
         import lancedb
 
-        database = lancedb.connect(self._folder / "lance")
+        session = lancedb.Session(
+            index_cache_size_bytes=CACHE_BYTES, metadata_cache_size_bytes=CACHE_BYTES
+        )
+        self._session = session
+        database = lancedb.connect(self._folder / "lance", session=session)
         return {
             name: database.create_table(
                 name,
@@ -93,6 +100,11 @@ class IndexWriter:
             )
             for name in reversed(TABLES)  # videos last: who sees it may open all of them
         }
+
+    @property
+    def cached_bytes(self) -> int:
+        """What Lance remembers of the tables."""
+        return int(self._session.size_bytes)
 
     @property
     def recovered_from(self) -> str | None:

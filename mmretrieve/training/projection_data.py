@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmretrieve.datatypes import Modality, Segment
 from mmretrieve.encoders.lite import LiteEncoder
+from mmretrieve.encoders.text import recipe
 from mmretrieve.training.token_states import HIDDEN, Floats, States, hidden_encoder, kept
 
 _SPLIT_SEED = 7
@@ -74,7 +75,7 @@ def read_captions(folder: Path, cache: Path) -> Captions:
 
 
 def _documents(rows: list[dict[str, Any]], cache: Path) -> dict[Modality, States]:
-    files = {m: cache / f"activitynet-{m.value}.npz" for m in MODALITIES}
+    files = {m: cache / f"activitynet-{m.value}-{recipe()[:8]}.npz" for m in MODALITIES}
     if not all(file.is_file() for file in files.values()):
         encoder = hidden_encoder()
         made = [_in_one_context(encoder, row) for row in rows]

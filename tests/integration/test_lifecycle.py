@@ -14,10 +14,14 @@ import pytest
 from mmretrieve import Engine
 from mmretrieve.config import OcrSettings, Settings, SpeechSettings
 from mmretrieve.datatypes import Modality
-from mmretrieve.errors import PruneRefusedError
+from mmretrieve.encoders.lite import LiteEncoder
+from mmretrieve.encoders.text import RECIPE, TextEncoder
+from mmretrieve.errors import IndexNotFoundError, PresetMismatchError, PruneRefusedError, UsageError
+from mmretrieve.indexers.reading import Wanted
 from mmretrieve.indexers.speech import SpeechReader
 from mmretrieve.ingest import Ingestor
 from mmretrieve.lifecycle.keys import StageKey
+from mmretrieve.lifecycle.reuse import Reuse
 from mmretrieve.reports import FileResult, IndexReport, Outcome, Stage
 from mmretrieve.storage.records import Extraction
 from tests import clips
@@ -317,3 +321,56 @@ def test_stages_name_what_they_depend_on(quiet_settings: Settings) -> None:
     assert changed(fewer) == {k.PICTURES, k.FRAMES, k.WRITTEN}
     assert changed(s, "b") == {k.FRAMES, k.TEXT}
     assert Extraction("").keys == {}
+
+
+def test_new_weights_need_no_new_reading(
+    tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index under other weights that reuses one is equal to an index made from the files."""
+    shutil.copyfile(SPEECH, library / "hello.flac")
+    told = (
+        "The harbour opens at six in the morning every day. Then the ferries leave for the islands."
+    )
+    subtitle(library / "scene.srt", told, 0, 1)
+    settings = Settings(jobs=1)
+    with Engine.create(tmp_path / "old", settings) as engine:
+        engine.index([library])
+        before = content(engine)
+
+    def lines_alone(*_: object) -> LiteEncoder:
+        return LiteEncoder(text=TextEncoder(wide=0.0))
+
+    rule = {**LiteEncoder().fingerprints(), RECIPE: "0" * 64}
+    monkeypatch.setattr(LiteEncoder, "fingerprints", lambda _: rule)
+    for module in ("engine", "index_facts"):
+        monkeypatch.setattr(f"mmretrieve.{module}.load_encoder", lines_alone)
+    with pytest.raises(PresetMismatchError, match="--reuse"):
+        Engine.open(tmp_path / "old").index([library])
+    with Engine.create(tmp_path / "scratch", settings) as engine:
+        engine.index([library])
+        wanted = content(engine)
+    read: list[Wanted] = []
+
+    def wanted_of(ingestor: Ingestor, reuse: Reuse) -> Wanted:
+        read.append(decide(ingestor, reuse))
+        return read[-1]
+
+    decide = Ingestor._wanted
+    monkeypatch.setattr(Ingestor, "_wanted", wanted_of)
+    with Engine.create(tmp_path / "new", settings, reuse=tmp_path / "old") as engine:
+        report = engine.index([library])
+        assert content(engine) == wanted != before
+    assert len(read) == 3
+    assert not any(w.written for w in read)
+    assert len([w for w in read if w.heard is not None and w.heard.segments]) == 1
+    assert {r.reason for r in report.results} == {"new file; read before, for another index"}
+    assert result_of(report, "page.mp4").n_tokens[Modality.OCR] > 0
+
+
+def test_what_cannot_be_reused_is_refused(tmp_path: Path, library: Path) -> None:
+    with pytest.raises(IndexNotFoundError):
+        Engine.create(tmp_path / "index", reuse=tmp_path)
+    with Engine.create(tmp_path / "index") as engine:
+        engine.index([library / "scene.mp4"])
+    with pytest.raises(UsageError, match="written to"):
+        Engine.create(tmp_path / "index", reuse=tmp_path / "index")

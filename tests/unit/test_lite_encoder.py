@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmretrieve.datatypes import Keyframe, Modality, Segment, TokenEmbeddings
 from mmretrieve.encoders.lite import MAX_QUERY_TOKENS, LiteEncoder
-from mmretrieve.encoders.text import MAX_PIECES
+from mmretrieve.encoders.text import MAX_PIECES, RECIPE, WIDE, TextEncoder, recipe
 from mmretrieve.errors import UsageError
 from tests import clips
 
@@ -162,6 +162,36 @@ def test_what_does_not_fit_together_is_embedded_apart(encoder: LiteEncoder) -> N
     both = encoder.texts({Modality.SPEECH: SPOKEN, Modality.OCR: long})
     assert_same(both[Modality.SPEECH], speech(encoder, *SPOKEN))
     assert_same(both[Modality.OCR], encoder.texts({Modality.OCR: long})[Modality.OCR])
+
+
+def test_a_token_is_a_mean_of_its_line_and_of_everything(encoder: LiteEncoder) -> None:
+    text = TextEncoder()
+    first = "The ferry leaves the old harbour every day at dawn.\nPier 7"
+    second = "Bread needs flour, water, salt and a lot of time to rise. It is baked in an oven."
+    lines = ("The ferry leaves the old harbour every day at dawn.", "Pier 7")
+    sentences = (
+        "Bread needs flour, water, salt and a lot of time to rise.",
+        "It is baked in an oven.",
+    )
+    every = text.hidden(text.tokenize(f"{first} {second}").ids)
+    for found, parts in zip(text.in_contexts([first, second]), (lines, sentences), strict=True):
+        near = np.concatenate([text.hidden(text.tokenize(part).ids) for part in parts])
+        wide, every = every[: len(near)], every[len(near) :]
+        expected = text.project((WIDE * wide + (1 - WIDE) * near).astype(np.float32))
+        np.testing.assert_allclose(found.vectors, expected, atol=1e-6)
+    assert not len(every)
+
+
+def test_one_short_text_is_read_once(encoder: LiteEncoder) -> None:
+    text = TextEncoder()
+    for short in ("ferry", "Pier 7.\nDeparts at dawn!"):
+        (found,) = text.in_contexts([short])
+        np.testing.assert_array_equal(found.vectors, text.encode(short).vectors)
+    assert text.in_contexts([]) == []
+
+
+def test_the_rule_of_reading_is_a_fingerprint(encoder: LiteEncoder) -> None:
+    assert encoder.fingerprints()[RECIPE] == recipe()
 
 
 def test_long_texts_lose_no_word(encoder: LiteEncoder) -> None:

@@ -370,7 +370,7 @@ def test_null_scores_belong_to_one_state(folder: Path) -> None:
     scores = Nulls(np.array([1, 2], np.int32), np.array([0.5, 0.25], np.float32))
     reached, typical = np.array([0.6, 0.7], np.float32), np.array([0.2, 0.1], np.float32)
     nulls = {"key": Background(scores, reached, typical)}
-    write_nulls(folder, 7, nulls)
+    write_nulls(folder, 7, 100, nulls)
     found = read_nulls(folder, 7)
     np.testing.assert_array_equal(found["key"].nulls.best, scores.best)
     np.testing.assert_array_equal(found["key"].nulls.n_tokens, scores.n_tokens)
