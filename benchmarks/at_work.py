@@ -192,9 +192,7 @@ class _Reader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._manifest = read_manifest(folder)
-        self._spaces = [
-            Space(self._manifest.spaces[m], self._manifest.width(m)) for m in MODALITIES
-        ]
+        self._spaces = [Space(self._manifest.space(m), self._manifest.width(m)) for m in MODALITIES]
         self._open()
 
     def _open(self) -> None:

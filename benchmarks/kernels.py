@@ -18,8 +18,14 @@ from mmretrieve.scoring.aggregation import Calibration, Scoring
 
 N_QUERY_TOKENS, WIDTH, N_CENTROIDS, N_ASSIGNED = 32, 128, 16384, 4096
 N_VIDEOS, N_TIMED = 900, 20
-TOKENS = {Modality.FRAMES: 16, Modality.SPEECH: 24, Modality.OCR: 12, Modality.METADATA: 20}
-"""Mean numbers of tokens of a cell."""
+TOKENS = {
+    Modality.FRAMES: 16,
+    Modality.SPEECH: 24,
+    Modality.OCR: 12,
+    Modality.METADATA: 20,
+    Modality.AUDIO: 0,
+}
+"""Mean numbers of tokens of a cell, as ``lite`` makes them, which does not hear."""
 LEAST_MEASURED_S, MOST_REPEATS = 0.3, 50
 Run = Callable[[Kernels], object]
 
@@ -78,14 +84,15 @@ def cases(rng: np.random.Generator) -> list[Case]:
 
 def videos_of(rng: np.random.Generator) -> Layout:
     """Videos of metadata and passages with every other modality."""
-    last = len(MODALITIES) - 1
-    modality = np.tile(np.array([last, *list(range(last)) * N_TIMED], np.uint8), N_VIDEOS)
-    count = rng.poisson(np.array(list(TOKENS.values()))[modality]).astype(np.int32)
+    about = MODALITIES.index(Modality.METADATA)
+    timed = [m for m, kind in enumerate(MODALITIES) if TOKENS[kind] and m != about]
+    modality = np.tile(np.array([about, *timed * N_TIMED], np.uint8), N_VIDEOS)
+    count = rng.poisson(np.array([TOKENS[m] for m in MODALITIES])[modality]).astype(np.int32)
     begin = np.zeros(len(count), np.int64)
     for m in range(len(MODALITIES)):
         mine = modality == m
         begin[mine] = np.cumsum(count[mine]) - count[mine]
-    cells = np.tile([1, *[last] * N_TIMED], N_VIDEOS)
+    cells = np.tile([1, *[len(timed)] * N_TIMED], N_VIDEOS)
     return Layout(
         modality, begin, count, np.concatenate([[0], np.cumsum(cells)]).astype(np.int64),
         np.arange(N_VIDEOS + 1) * (N_TIMED + 1),

@@ -176,7 +176,7 @@ class Steps:
         manifest = read_manifest(folder)
         self.snapshot = Snapshot(folder, manifest, kernels)
         self.stored = self.snapshot.library
-        spaces = [Space(manifest.spaces[m], manifest.width(m)) for m in MODALITIES]
+        spaces = [Space(manifest.space(m), manifest.width(m)) for m in MODALITIES]
         self._ranker = Ranker(self.snapshot, kernels(), Limits())
         settings = Settings.from_toml(manifest.settings_toml)
         self._encoder = load_encoder(settings.preset, settings.encoder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mmretrieve.datatypes import MODALITIES, Evidence, Hit, Modality
 from mmretrieve.words import FUNCTION_WORDS
@@ -25,7 +25,8 @@ class Word:
 @dataclass(frozen=True, slots=True)
 class Quote:
     """One segment of the video and all that matched in it. ``spans`` are sorted, disjoint and cover
-    whole words of ``text``; ``words`` are the words of the query that it answers."""
+    whole words of ``text``; ``words`` are the words of the query that it answers. ``end_s`` is told of
+    sound, which has nothing but its times to show."""
 
     modality: Modality
     start_s: float | None
@@ -34,6 +35,7 @@ class Quote:
     spans: tuple[tuple[int, int], ...]
     words: tuple[str, ...]
     contribution: float
+    end_s: float | None = None
 
 
 def words(evidence: Sequence[Evidence], query: str | None = None) -> tuple[Word, ...]:
@@ -72,7 +74,7 @@ def quotes(hit: Hit, query: str | None = None) -> tuple[Quote, ...]:
                 continue
             key = (item.modality, item.passage, item.start_s, item.field, item.text)
             members.setdefault(key, []).append((word.text, item))
-    found = [_quote(group) for group in members.values()]
+    found = _joined([_quote(group) for group in members.values()])
     return tuple(sorted(found, key=lambda q: (MODALITIES.index(q.modality), -q.contribution)))
 
 
@@ -124,6 +126,26 @@ def merge_spans(spans: Iterable[tuple[int, int]], text: str) -> tuple[tuple[int,
     return tuple(merged)
 
 
+def _joined(found: Sequence[Quote]) -> list[Quote]:
+    """Stretches of sound that follow each other as one."""
+    out = [quote for quote in found if quote.modality is not Modality.AUDIO]
+    heard = [quote for quote in found if quote.modality is Modality.AUDIO]
+    last: Quote | None = None
+    for quote in sorted(heard, key=lambda q: q.start_s or 0.0):
+        if last is not None and last.end_s == quote.start_s:
+            last = replace(
+                last,
+                words=tuple(dict.fromkeys((*last.words, *quote.words))),
+                contribution=last.contribution + quote.contribution,
+                end_s=quote.end_s,
+            )
+            out[-1] = last
+        else:
+            last = quote
+            out.append(last)
+    return out
+
+
 def _quote(group: Sequence[tuple[str, Evidence]]) -> Quote:
     first = group[0][1]
     return Quote(
@@ -134,6 +156,7 @@ def _quote(group: Sequence[tuple[str, Evidence]]) -> Quote:
         spans=merge_spans((item.span for _, item in group), first.text),
         words=tuple(dict.fromkeys(word for word, _ in group)),
         contribution=sum(item.contribution for _, item in group),
+        end_s=first.end_s if first.modality is Modality.AUDIO else None,
     )
 
 

@@ -33,7 +33,9 @@ CountOption = Annotated[int, typer.Option("-k", min=1, help="How many hits.")]
 ModalitiesOption = Annotated[
     str | None,
     typer.Option(
-        "--in", metavar="MODALITY,...", help="Search only in some of frames, speech, ocr, metadata."
+        "--in",
+        metavar="MODALITY,...",
+        help="Search only in some of frames, speech, ocr, metadata, audio.",
     ),
 ]
 WhereOption = Annotated[

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from mmretrieve.cli.console import stdout_is_utf8
 from mmretrieve.cli.text import escape_json
-from mmretrieve.datatypes import Evidence, Hit, SearchResult
+from mmretrieve.datatypes import COMMON, MODALITIES, Evidence, Hit, Modality, SearchResult
 from mmretrieve.reports import FileResult, IndexInfo, IndexReport, Outcome, VideoInfo
 
 SCHEMA = 1
@@ -79,6 +79,12 @@ def video_record(video: VideoInfo) -> Record:
     }
 
 
+def shown_modalities(n_tokens: Iterable[Mapping[Modality, int]]) -> tuple[Modality, ...]:
+    """What is told of, given the tokens of some videos or indexes: sound only where there is some."""
+    has_sound = any(counts.get(Modality.AUDIO) for counts in n_tokens)
+    return MODALITIES if has_sound else COMMON
+
+
 def info_record(info: IndexInfo, n_missing: int) -> Record:
     """The one object of ``info``."""
     return {
@@ -88,7 +94,7 @@ def info_record(info: IndexInfo, n_missing: int) -> Record:
         "format_version": info.format_version,
         "n_videos": info.n_videos,
         "n_passages": info.n_passages,
-        "n_tokens": {modality.value: count for modality, count in info.n_tokens.items()},
+        "n_tokens": {m.value: n for m, n in info.n_tokens.items() if n or m in COMMON},
         "n_files": info.n_files,
         "n_missing": n_missing,
         "duration_s": number(info.duration_s),

@@ -15,20 +15,17 @@ from mmretrieve.cli.records import (
     hit_record,
     number,
     search_record,
+    shown_modalities,
     to_json,
     video_record,
 )
 from mmretrieve.cli.text import clean
-from mmretrieve.datatypes import MODALITIES, Hit, SearchResult
+from mmretrieve.datatypes import Hit, Modality, SearchResult
 from mmretrieve.reports import VideoInfo
 
 _HIT_COLUMNS = (
     "rank", "path", "start_s", "end_s", "best_s", "score", "confidence", "p", "modality", "title",
     "quote", "unmatched", "video_id",
-)  # fmt: skip
-_VIDEO_COLUMNS = (
-    "path", "title", "duration_s", *(f"{m.value}_tokens" for m in MODALITIES), "sources", "missing",
-    "indexed_at", "video_id",
 )  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What spreadsheets take for the beginning of a formula, in both widths."""
@@ -57,7 +54,7 @@ def write_videos(videos: Sequence[VideoInfo], index: str, chosen: Format) -> Non
         return
     writers: dict[Format, Callable[[], None]] = {
         Format.NDJSON: lambda: _lines(video_record(video) for video in videos),
-        Format.CSV: lambda: _csv(_VIDEO_COLUMNS, (_video_row(video) for video in videos)),
+        Format.CSV: lambda: _videos_csv(videos),
         Format.PATHS: lambda: _paths(video.path for video in videos),
     }
     writers[chosen]()
@@ -79,6 +76,15 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
         line = io.StringIO()
         csv.writer(line, lineterminator="").writerow(row)
         emit(line.getvalue())
+
+
+def _videos_csv(videos: Sequence[VideoInfo]) -> None:
+    shown = shown_modalities(video.n_tokens for video in videos)
+    columns = (
+        "path", "title", "duration_s", *(f"{m.value}_tokens" for m in shown), "sources", "missing",
+        "indexed_at", "video_id",
+    )  # fmt: skip
+    _csv(columns, (_video_row(video, shown) for video in videos))
 
 
 def _paths(paths: Iterable[str]) -> None:
@@ -108,12 +114,12 @@ def _hit_row(hit: Hit, query: str) -> tuple[Cell, ...]:
     )
 
 
-def _video_row(video: VideoInfo) -> tuple[Cell, ...]:
+def _video_row(video: VideoInfo, shown: Sequence[Modality]) -> tuple[Cell, ...]:
     return (
         csv_text(video.path),
         csv_text(video.title),
         number(video.duration_s),
-        *(video.n_tokens.get(modality, 0) for modality in MODALITIES),
+        *(video.n_tokens.get(modality, 0) for modality in shown),
         csv_text(" ".join(f"{m.value}={source}" for m, source in video.sources.items())),
         str(video.missing).lower(),
         video.indexed_at,

@@ -8,12 +8,15 @@ from rich.table import Table
 from rich.text import Text
 
 from mmretrieve.cli.console import out
+from mmretrieve.cli.records import shown_modalities
 from mmretrieve.cli.text import clean, plural, shown_path, size
 from mmretrieve.cli.times import clock, took
-from mmretrieve.datatypes import MODALITIES
+from mmretrieve.datatypes import Modality
 from mmretrieve.reports import Failure, Health, IndexInfo, VideoInfo
 
 _SHOWN = 20
+_NO_TEXT = ("metadata", "keyframes", "sound")
+"""Sources that no text of a passage comes from."""
 
 
 def print_videos(videos: Sequence[VideoInfo]) -> None:
@@ -24,11 +27,12 @@ def print_videos(videos: Sequence[VideoInfo]) -> None:
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("video", overflow="fold")
-    for name in ("duration", *(modality.value for modality in MODALITIES)):
+    shown = shown_modalities(video.n_tokens for video in videos)
+    for name in ("duration", *(modality.value for modality in shown)):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("text from", overflow="fold")
     for video in videos:
-        table.add_row(*_video_row(video))
+        table.add_row(*_video_row(video, shown))
     console.print(table)
 
 
@@ -45,22 +49,24 @@ def print_info(info: IndexInfo, missing: Sequence[VideoInfo]) -> None:
         console.print(line, soft_wrap=True)
 
 
-def _video_row(video: VideoInfo) -> tuple[Text, ...]:
+def _video_row(video: VideoInfo, shown: Sequence[Modality]) -> tuple[Text, ...]:
     path = Text().append(shown_path(video.path), "bold")
     if video.missing:
         path.append("  (file is gone)", "yellow")
-    sources = dict.fromkeys(s for s in video.sources.values() if s not in ("metadata", "keyframes"))
+    sources = dict.fromkeys(s for s in video.sources.values() if s not in _NO_TEXT)
     return (
         path,
         Text(clock(video.duration_s)),
-        *(Text(f"{video.n_tokens.get(modality, 0):,}") for modality in MODALITIES),
+        *(Text(f"{video.n_tokens.get(modality, 0):,}") for modality in shown),
         Text(clean(", ".join(sources)), "dim"),
     )
 
 
 def _facts(info: IndexInfo) -> Iterable[tuple[str, str]]:
     tokens = sum(info.n_tokens.values())
-    each = ", ".join(f"{m.value} {info.n_tokens.get(m, 0):,}" for m in MODALITIES)
+    each = ", ".join(
+        f"{m.value} {info.n_tokens.get(m, 0):,}" for m in shown_modalities([info.n_tokens])
+    )
     sizes = ", ".join(f"{name} {size(n)}" for name, n in info.size_bytes.items())
     yield "index", clean(info.path)
     yield "preset", f"{info.preset} (format {info.format_version})"

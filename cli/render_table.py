@@ -92,7 +92,7 @@ def _evidence_row(items: list[Evidence], console: Console) -> tuple[Text, ...]:
         Text(best.modality.value),
         Text(f"{sum(item.contribution for item in items):.4f}"),
         Text(f"{best.similarity:.3f}"),
-        Text("" if best.start_s is None else clock(best.start_s)),
+        Text(_when(best.start_s, best.end_s if best.modality is Modality.AUDIO else None)),
         _quoted(quote, console, 80),
     )
 
@@ -127,14 +127,22 @@ def _shown(found: Iterable[Quote]) -> list[Quote]:
 def quote_line(quote: Quote, console: Console) -> Text:
     """One line below a hit: modality, time, and the quote."""
     text = Text(f"{_INDENT}{quote.modality.value:<9}")
-    where = "" if quote.start_s is None else clock(quote.start_s)
-    text.append(f"{where:<7}" if quote.start_s is not None else "", "cyan")
+    where = _when(quote.start_s, quote.end_s)
+    text.append(f"{where:<5}  " if where else "", "cyan")
     room = max(_MIN_QUOTE, min(_MAX_QUOTE, console.width - len(text) - 4))
     return text.append_text(_quoted(quote, console, room))
 
 
+def _when(start_s: float | None, end_s: float | None) -> str:
+    """``00:03``, ``00:03-00:05``, or nothing for what has no times."""
+    if start_s is None:
+        return ""
+    same = end_s is None or clock(end_s) == clock(start_s)
+    return clock(start_s) if same else clock_range(start_s, end_s)
+
+
 def _quoted(quote: Quote, console: Console, room: int) -> Text:
-    if quote.modality is Modality.FRAMES:
+    if quote.modality in (Modality.FRAMES, Modality.AUDIO):
         return _seen(quote)
     text = Text().append(f"{clean(quote.field)}: " if quote.field else "", "dim")
     text.append('"')

@@ -34,7 +34,7 @@ from mmretrieve.indexers.containers import (
     rate_of,
     start_s,
 )
-from mmretrieve.indexers.sound import AudioChunk, iter_audio
+from mmretrieve.indexers.sound import iter_audio
 from mmretrieve.indexers.warn import Warn, ignore
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "AudioChunk",
     "SampledFrame",
     "best_audio",
     "best_video",

@@ -7,7 +7,7 @@ This is the part of indexing that touches the bytes of strangers. It may run in 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,8 @@ from mmretrieve.reports import Stage
 
 if TYPE_CHECKING:
     from mmretrieve.config import Settings
-    from mmretrieve.datatypes import Probe
+    from mmretrieve.datatypes import Probe, Sound
+    from mmretrieve.indexers.hearing import Span
     from mmretrieve.indexers.ocr import OcrReader
     from mmretrieve.indexers.sidecars import Sidecars
     from mmretrieve.indexers.visual import VisualPassage
@@ -76,6 +77,16 @@ class Reader(Protocol):
         Raises:
             InputError: nothing in the file can be decoded.
             SetupError: a model or an extra is missing; no other file would fare better.
+        """
+        ...
+
+    def hear(
+        self, path: Path, probe: Probe, spans: Sequence[Span], warn: Warn
+    ) -> Iterator[Sound | None]:
+        """The sound of stretches of a file; see :func:`mmretrieve.indexers.hearing.hear`.
+
+        Raises:
+            InputError: the file went over a bound.
         """
         ...
 
@@ -142,6 +153,14 @@ class FileReader:
         return Reading(
             probe, metadata, said.track, seconds, said.heard, noted.all(), said.warnings, whole
         )
+
+    def hear(
+        self, path: Path, probe: Probe, spans: Sequence[Span], warn: Warn
+    ) -> Iterator[Sound | None]:
+        """See :class:`Reader`."""
+        from mmretrieve.indexers.hearing import hear
+
+        return hear(path, spans, warn)
 
     def _listen(
         self, path: Path, probe: Probe, sidecars: Sidecars, warn: Warn, known: SpeechTrack | None

@@ -18,14 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmretrieve.datatypes import Segment
+from mmretrieve.datatypes import Segment, Sound
 from mmretrieve.errors import UsageError, WeightsError
 from mmretrieve.indexers.captions import Word, split_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from mmretrieve.indexers.media import AudioChunk
 
 RATE = 16_000
 WINDOW_S = 300
@@ -138,7 +136,7 @@ class Recognizer:
         with self._lock:
             return bool(self._loaded().model.is_multilingual)
 
-    def transcribe(self, chunks: Iterable[AudioChunk]) -> Transcript:
+    def transcribe(self, chunks: Iterable[Sound]) -> Transcript:
         """Everything said in mono sound at 16 kHz, given in order of time.
 
         Raises:
@@ -226,7 +224,7 @@ def _take(rows: Sequence[Any], offset_s: float) -> Take:
 Window = tuple[float, "NDArray[np.float32]", list[tuple[int, int]]]
 
 
-def windows(chunks: Iterable[AudioChunk]) -> Iterator[Window]:
+def windows(chunks: Iterable[Sound]) -> Iterator[Window]:
     """Bounded stretches of sound cut where nobody speaks: the start in seconds, the samples
     ``(n,)`` float32, and the spans with a voice as ``(first, last)`` sample numbers."""
     start_s, parts, n_samples = 0.0, list[Any](), 0

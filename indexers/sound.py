@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
 
+from mmretrieve.datatypes import Sound
 from mmretrieve.errors import MediaError
 from mmretrieve.indexers.containers import (
     MAX_DURATION_S,
@@ -29,15 +29,7 @@ if TYPE_CHECKING:
 _AUDIO_CHUNK_S = 10
 
 
-@dataclass(frozen=True, slots=True)
-class AudioChunk:
-    """A stretch of sound: ``samples`` ``(n,)`` float32 in -1..1, mono, the first at ``start_s``."""
-
-    start_s: float
-    samples: NDArray[np.float32]
-
-
-def iter_audio(path: Path, rate: int = 16_000, warn: Warn = ignore) -> Iterator[AudioChunk]:
+def iter_audio(path: Path, rate: int = 16_000, warn: Warn = ignore) -> Iterator[Sound]:
     """The sound as mono chunks of at most ten seconds at ``rate`` samples per second.
 
     A chunk's ``start_s`` is on the timeline of the pictures; a gap in the stream starts a new
@@ -56,13 +48,13 @@ def iter_audio(path: Path, rate: int = 16_000, warn: Warn = ignore) -> Iterator[
         for time, samples in _resampled(container, stream, rate, damage):
             gap = abs(start + n_samples / rate - time) > 0.1
             if parts and (gap or n_samples + len(samples) > _AUDIO_CHUNK_S * rate):
-                yield AudioChunk(start, np.concatenate(parts))
+                yield Sound(start, np.concatenate(parts))
                 parts, n_samples = [], 0
             start = time if not parts else start
             parts.append(samples)
             n_samples += len(samples)
         if parts:
-            yield AudioChunk(start, np.concatenate(parts))
+            yield Sound(start, np.concatenate(parts))
     if damage.errors:
         warn(f"{path.name}: {damage.errors} damaged parts of the audio skipped ({damage.reason})")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mmretrieve.config import SpeechSettings
-from mmretrieve.datatypes import Probe, Segment
+from mmretrieve.datatypes import Probe, Segment, Sound
 from mmretrieve.errors import MediaError, SidecarError, UsageError
 from mmretrieve.indexers.languages import language_code
 from mmretrieve.indexers.recognition import RATE, Recognizer, Transcript
@@ -22,10 +22,6 @@ from mmretrieve.indexers.subtitles import (
     read_subtitles,
 )
 from mmretrieve.indexers.warn import Warn
-
-if TYPE_CHECKING:
-    from mmretrieve.indexers.media import AudioChunk
-
 
 NO_SOURCE = "none"
 _UNHEARD_S = 5.0
@@ -166,7 +162,7 @@ def _choose_audio(path: Path, wanted: str | None) -> tuple[int | None, str | Non
         return (matching[0], wanted) if matching else (None, tags[default])
 
 
-def _audio(path: Path, stream: int | None, warn: Warn) -> Iterator[AudioChunk]:
+def _audio(path: Path, stream: int | None, warn: Warn) -> Iterator[Sound]:
     from mmretrieve.indexers import media
 
     if stream is None:
@@ -175,11 +171,11 @@ def _audio(path: Path, stream: int | None, warn: Warn) -> Iterator[AudioChunk]:
         yield from _stream_audio(path, stream)
 
 
-def _stream_audio(path: Path, index: int) -> Iterator[AudioChunk]:
+def _stream_audio(path: Path, index: int) -> Iterator[Sound]:
     """Mono sound of one given stream, a chunk a frame, up to the first damage."""
     import av
 
-    from mmretrieve.indexers.media import AudioChunk, open_media, origin_s
+    from mmretrieve.indexers.media import open_media, origin_s
 
     with open_media(path) as container:
         origin, next_s = origin_s(container), 0.0
@@ -198,5 +194,5 @@ def _stream_audio(path: Path, index: int) -> Iterator[AudioChunk]:
             for piece in resampler.resample(frame):
                 samples = np.asarray(piece.to_ndarray(), dtype=np.float32).reshape(-1)
                 early = min(len(samples), max(0, round(-next_s * RATE)))
-                yield AudioChunk(next_s + early / RATE, samples[early:])
+                yield Sound(next_s + early / RATE, samples[early:])
                 next_s += len(samples) / RATE

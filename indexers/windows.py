@@ -10,6 +10,8 @@ from itertools import accumulate
 from mmretrieve.config import PassageSettings
 from mmretrieve.datatypes import Segment
 
+_LEAST_COVERED_S = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -35,6 +37,19 @@ def extend(
             out[-1] = Window(last.number, last.start_s, max(last.end_s, segment.end_s))
         else:
             out.append(Window(len(out), segment.start_s, segment.end_s))
+    return tuple(out)
+
+
+def cover(windows: Sequence[Window], end_s: float, settings: PassageSettings) -> tuple[Window, ...]:
+    """``windows`` and further ones of equal length up to ``end_s``, without gaps: where what is heard
+    counts by itself. A rest of less than a second is left."""
+    out = list(windows)
+    covered_s = out[-1].end_s if out else 0.0
+    rest_s = end_s - covered_s
+    n = max(1, round(rest_s / settings.target_s)) if rest_s >= _LEAST_COVERED_S else 0
+    for i in range(n):
+        start_s, stop_s = (covered_s + rest_s * at / n for at in (i, i + 1))
+        out.append(Window(len(out), start_s, stop_s))
     return tuple(out)
 
 

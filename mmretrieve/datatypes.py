@@ -25,9 +25,14 @@ class Modality(StrEnum):
     SPEECH = "speech"
     OCR = "ocr"
     METADATA = "metadata"
+    AUDIO = "audio"
 
 
 MODALITIES: tuple[Modality, ...] = tuple(Modality)
+
+COMMON: tuple[Modality, ...] = tuple(m for m in Modality if m is not Modality.AUDIO)
+"""What every encoder makes tokens of. Sound itself is for those that hear, so an index may know nothing
+of it, and what is shown of an index names it only where there is some."""
 
 Fact = str | int | float | bool | tuple[str, ...]
 """What can be known about a video and asked for with a filter."""
@@ -59,6 +64,7 @@ class Way(StrEnum):
     SPEECH = "speech"
     OCR = "ocr"
     METADATA = "metadata"
+    AUDIO = "audio"
 
 
 class GroupBy(StrEnum):
@@ -80,10 +86,10 @@ class ConfidenceLabel(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Segment:
     """The smallest thing that evidence can cite: a subtitle line, a line on screen, a metadata
-    field, a region of a keyframe.
+    field, a region of a keyframe, a stretch of sound.
 
-    ``text`` is what was said or written; for a region of a keyframe it is a label, or empty.
-    Metadata has no times. ``field`` names the metadata field. ``confidence`` is in 0..1.
+    ``text`` is what was said or written; for a region of a keyframe it is a label, or empty; for sound
+    it is empty. Metadata has no times. ``field`` names the metadata field. ``confidence`` is in 0..1.
     """
 
     text: str
@@ -103,6 +109,15 @@ class Keyframe:
     start_s: float
     end_s: float
     image: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A stretch of sound on the timeline of the pictures: ``samples`` ``(n,)`` float32 in -1..1, mono, the
+    first at ``start_s``."""
+
+    start_s: float
+    samples: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,14 @@ from mmretrieve.datatypes import (
     Passage,
     Probe,
     Segment,
+    Sound,
     TokenEmbeddings,
 )
 from mmretrieve.documents import CONTAINER, Document, Picture
-from mmretrieve.encoders.base import Encoder, JointContent, as_joint
+from mmretrieve.encoders.base import Encoder, JointContent, as_joint, heard_s
 from mmretrieve.errors import InputError
-from mmretrieve.indexers.windows import Window, distribute, extend
+from mmretrieve.indexers.hearing import RATE, cut
+from mmretrieve.indexers.windows import Window, cover, distribute, extend
 from mmretrieve.ingest import Ingested, thumbnail
 from mmretrieve.joint_ingest import about, parts_of
 from mmretrieve.lifecycle.reuse import Part
@@ -42,6 +44,7 @@ class _Content:
     end_s: float | None
     texts: Mapping[Modality, tuple[Segment, ...]]
     pictures: tuple[Picture, ...]
+    sound: Sound | None = None
 
     def passage(self, modality: Modality, segments: tuple[Segment, ...]) -> Passage:
         return Passage(self.number, modality, self.start_s, self.end_s, segments, SOURCE)
@@ -54,6 +57,7 @@ class DocumentIngestor:
         self._settings = settings
         self._encoder = encoder
         self._joint = as_joint(encoder)
+        self._hears_s = heard_s(encoder)
 
     def ingest(self, document: Document) -> Ingested:
         """Everything that the index holds about a document.
@@ -64,7 +68,7 @@ class DocumentIngestor:
         seconds = {Stage.TEXT: 0.0, Stage.FRAMES: 0.0}
         parts: list[Part] = []
         thumbnails: list[Thumbnail] = []
-        for content in contents(document, self._settings):
+        for content in contents(document, self._settings, self._hears_s):
             start = time.perf_counter()
             if self._joint is not None:
                 found, seen = self._together(content)
@@ -92,7 +96,7 @@ class DocumentIngestor:
         assert self._joint is not None
         keyframes = _keyframes(content) if self._settings.visual.enabled else []
         small = tuple(self._joint.shrink(k) for k in keyframes)
-        given = JointContent(small, content.texts, content.start_s, content.end_s)
+        given = JointContent(small, content.texts, content.start_s, content.end_s, content.sound)
         (made,) = self._joint.joint([given])
         parts = list(parts_of(given, made, content.number, dict.fromkeys(Modality, SOURCE)))
         if content.start_s is None:
@@ -152,24 +156,38 @@ class DocumentIngestor:
         )
 
 
-def contents(document: Document, settings: Settings) -> Iterator[_Content]:
+def contents(document: Document, settings: Settings, hears_s: float = 0.0) -> Iterator[_Content]:
     """The passages of a document: windows of what has times, as for a video, then one without times
-    for the rest."""
+    for the rest. ``hears_s``: seconds of a passage's sound that the encoder takes."""
     texts = {m: tuple(document.segments.get(m, ())) for m in _SPOKEN_OR_WRITTEN}
     timed = [s for found in texts.values() for s in found if s.start_s is not None]
     shown = [p for p in document.pictures if p.start_s is not None]
     spans = timed + [Segment("", p.start_s, p.end_s) for p in shown]
     spans.sort(key=lambda s: (s.start_s or 0.0, s.end_s or 0.0))
     windows = extend((), spans, settings.passages)
+    if document.audio is not None and hears_s:
+        ends = [s.end_s or 0.0 for s in spans]
+        windows = cover((), max([len(document.audio) / RATE, *ends]), settings.passages)
+    heard = _heard(document, windows, hears_s)
     homes = {m: distribute(windows, found) for m, found in texts.items()}
     for window in windows:
         mine = {m: found.get(window.number, ()) for m, found in homes.items()}
         pictures = tuple(p for p in shown if _home(windows, p) == window.number)
-        yield _Content(window.number, window.start_s, window.end_s, mine, pictures)
+        sound = heard.get(window.number)
+        yield _Content(window.number, window.start_s, window.end_s, mine, pictures, sound)
     rest = {m: tuple(s for s in found if s.start_s is None) for m, found in texts.items()}
     loose = tuple(p for p in document.pictures if p.start_s is None)
     if any(rest.values()) or loose:
         yield _Content(len(windows), None, None, rest, loose)
+
+
+def _heard(document: Document, windows: Sequence[Window], hears_s: float) -> dict[int, Sound]:
+    """Window number -> the sound in it that the encoder takes."""
+    if document.audio is None or not hears_s:
+        return {}
+    spans = [(w.start_s, min(w.end_s, w.start_s + hears_s)) for w in windows]
+    found = cut([Sound(0.0, document.audio)], spans)
+    return {w.number: s for w, s in zip(windows, found, strict=True) if s is not None}
 
 
 def _keyframes(content: _Content) -> list[Keyframe]:

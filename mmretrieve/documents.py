@@ -68,6 +68,8 @@ class Document:
 
     ``segments``: speech, on-screen text (``ocr``) and metadata; times may be left out, and what has
     none forms one passage without times. ``title`` counts as metadata. ``facts`` are what filters ask for.
+    ``audio``: ``(n,)`` float32 in -1..1, mono, 16 kHz, from second 0 on; encoders that do not hear leave it
+    aside.
     """
 
     doc_id: str
@@ -76,17 +78,22 @@ class Document:
     pictures: tuple[Picture, ...] = ()
     facts: Mapping[str, Fact] = field(default_factory=dict)
     duration_s: float | None = None
+    audio: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Check what was given.
 
         Raises:
-            UsageError: an empty id, segments of frames, or times that cannot be.
+            UsageError: an empty id, segments of frames or sound, sound of another form, or times that
+                cannot be.
         """
         if not self.doc_id.strip():
             raise UsageError("a document needs an id: got an empty one")
         if Modality.FRAMES in self.segments:
             raise UsageError(f"document {self.doc_id!r}: give pictures, not segments of frames")
+        if Modality.AUDIO in self.segments:
+            raise UsageError(f"document {self.doc_id!r}: give audio, not segments of it")
+        _check_audio(self.doc_id, self.audio)
         spans = [(p.start_s, p.end_s) for p in self.pictures]
         spans += [(s.start_s, s.end_s) for found in self.segments.values() for s in found]
         for start_s, end_s in spans:
@@ -122,6 +129,9 @@ class Document:
         facts = {k: list(v) if isinstance(v, tuple) else v for k, v in self.facts.items()}
         about = [self.doc_id, self.title, texts, facts, self.duration_s]
         yield json.dumps(about, sort_keys=True).encode()
+        if self.audio is not None:
+            yield b"audio"
+            yield self.audio.tobytes()
         for picture in self.pictures:
             yield json.dumps([picture.start_s, picture.end_s]).encode()
             if not isinstance(picture.image, Path):
@@ -155,6 +165,18 @@ def text_document(
     present = {m: found for m, found in segments.items() if found}
     images = tuple(Picture(path) for path in pictures)
     return Document(doc_id, title, present, images, facts or {})
+
+
+def _check_audio(doc_id: str, audio: NDArray[np.float32] | None) -> None:
+    import numpy as np
+
+    if audio is None:
+        return
+    if audio.ndim != 1 or audio.dtype != np.float32 or not np.isfinite(audio).all():
+        raise UsageError(
+            f"document {doc_id!r}: audio of {audio.dtype} {audio.shape}: expected (n,) float32, finite, "
+            "mono, 16 kHz"
+        )
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

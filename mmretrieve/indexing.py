@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mmretrieve.checkpoints import Checkpoints
 from mmretrieve.config import Settings
-from mmretrieve.encoders.base import Encoder
+from mmretrieve.encoders.base import Encoder, heard_s
 from mmretrieve.errors import InputError
 from mmretrieve.fingerprint import fingerprint
 from mmretrieve.indexers.discover import discover
@@ -100,7 +100,7 @@ class IndexRun:
         self._manifest = manifest
         self._settings = settings
         self._encoder = encoder
-        self._keys = stage_keys(settings, encoder.fingerprints())
+        self._keys = stage_keys(settings, encoder.fingerprints(), heard_s(encoder))
         self._options = options
         self._seal = seal
         self._checkpoints = checkpoints

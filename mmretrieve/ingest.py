@@ -6,8 +6,8 @@ import io
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,14 +28,15 @@ from mmretrieve.datatypes import (
     TokenEmbeddings,
     TracePoint,
 )
-from mmretrieve.encoders.base import Encoder, as_joint, empty_tokens
+from mmretrieve.encoders.base import Encoder, as_joint, empty_tokens, heard_s
 from mmretrieve.errors import StoppedError
 from mmretrieve.indexers.metadata import VideoMetadata
 from mmretrieve.indexers.reading import Reader, Reading, Wanted
 from mmretrieve.indexers.speech import SpeechTrack
+from mmretrieve.indexers.warn import Warn
 from mmretrieve.indexers.windows import Window, distribute, extend
 from mmretrieve.isolation.pool import IsolatedReader
-from mmretrieve.joint_ingest import JointPassage, joint_parts
+from mmretrieve.joint_ingest import JointPassage, joint_parts, joint_windows, sounds_of
 from mmretrieve.lifecycle.keys import StageKey, stage_keys
 from mmretrieve.lifecycle.reuse import Kept, Part, Reuse
 from mmretrieve.reports import Stage
@@ -96,7 +97,8 @@ class Ingestor:
         self._settings = settings
         self._encoder = encoder
         self._joint = as_joint(encoder)
-        self._keys = stage_keys(settings, encoder.fingerprints())
+        self._hears_s = heard_s(encoder)
+        self._keys = stage_keys(settings, encoder.fingerprints(), self._hears_s)
         self._reader = reader if reader is not None else IsolatedReader(settings)
         self._closed = threading.Event()
 
@@ -139,7 +141,10 @@ class Ingestor:
         extraction = self._extraction(sidecars, seen, watcher.trace, reading, reuse, wanted)
         for message in _told_before(reading, reuse, wanted):
             watcher.warnings.add(message)
-        parts = tuple(self._parts(seen, reading.track, reading.metadata, clock, reuse))
+        if self._joint is not None:
+            parts = tuple(self._joint_parts(path, seen, reading, clock, watcher.warn))
+        else:
+            parts = tuple(self._parts(seen, reading.track, reading.metadata, clock, reuse))
         video = self._record(path, video_id, reading, parts, watcher.warnings.all())
         thumbnails = tuple(t for s in seen for t in s.thumbnails)
         return Ingested(VideoEntry(video, parts, thumbnails, extraction), clock.seconds)
@@ -193,14 +198,6 @@ class Ingestor:
         windows = extend([s.window for s in seen], track.segments, self._settings.passages)
         spoken = distribute(windows, track.segments)
         pictures = {s.window.number: s for s in seen}
-        if self._joint is not None:
-            passages = _together(windows, pictures, spoken)
-            sources = {Modality.OCR: OCR_SOURCE, Modality.SPEECH: track.source}
-            with clock.time(Stage.FRAMES):
-                yield from joint_parts(
-                    self._joint, passages, metadata.segments, sources, self.goes_on
-                )
-            return
         for window in windows:
             if not self.goes_on():
                 raise StoppedError("the run was stopped")
@@ -229,6 +226,30 @@ class Ingestor:
                     METADATA_PASSAGE, Modality.METADATA, None, None, metadata.segments, "metadata"
                 ),
                 tokens[Modality.METADATA],
+            )
+
+    def _joint_parts(
+        self, path: Path, seen: Sequence[_Seen], reading: Reading, clock: _Clock, warn: Warn
+    ) -> Iterator[Part]:
+        """The same by an encoder that reads all of a passage together, its sound too if it hears."""
+        assert self._joint is not None
+        track, hears = reading.track, self._hears_s > 0 and reading.probe.has_audio
+        windows = joint_windows(
+            [s.window for s in seen], reading, self._settings.passages, hears=hears
+        )
+        spoken, pictures = distribute(windows, track.segments), {s.window.number: s for s in seen}
+        passages = []
+        for window in windows:
+            picture = pictures.get(window.number)
+            keyframes, lines = ((), ()) if picture is None else (picture.keyframes, picture.lines)
+            said = spoken.get(window.number, ())
+            passages.append(JointPassage(window, keyframes, lines, said))
+        sources = {Modality.OCR: OCR_SOURCE, Modality.SPEECH: track.source}
+        spans = [(w.start_s, min(w.end_s, w.start_s + self._hears_s)) for w in windows if hears]
+        sounds = sounds_of(self._reader, path, reading.probe, spans, warn)
+        with clock.time(Stage.FRAMES), closing(sounds):
+            yield from joint_parts(
+                self._joint, passages, reading.metadata.segments, sources, sounds, self.goes_on
             )
 
     def _record(
@@ -349,20 +370,6 @@ def _passage(
     window: Window, modality: Modality, segments: tuple[Segment, ...], source: str
 ) -> Passage:
     return Passage(window.number, modality, window.start_s, window.end_s, segments, source)
-
-
-def _together(
-    windows: Sequence[Window],
-    pictures: Mapping[int, _Seen],
-    spoken: Mapping[int, tuple[Segment, ...]],
-) -> list[JointPassage]:
-    """What is in each window, for an encoder that reads it in one context."""
-    found = []
-    for window in windows:
-        seen = pictures.get(window.number)
-        keyframes, lines = ((), ()) if seen is None else (seen.keyframes, seen.lines)
-        found.append(JointPassage(window, keyframes, lines, spoken.get(window.number, ())))
-    return found
 
 
 def _seen_before(reuse: Reuse) -> Iterator[_Seen]:

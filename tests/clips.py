@@ -84,3 +84,27 @@ def write_tone(path: Path, seconds: float, rate: int = 22_050, hertz: float = 44
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def write_sounding(
+    path: Path, pictures: Iterable[Picture], sound: NDArray[np.float32], fps: int = 12
+) -> Path:
+    """A clip (Matroska) with ``sound`` ``(n,)`` at 16 kHz beside its pictures, coded without loss."""
+    with av.open(str(path), "w", format="matroska") as container:
+        frames = list(pictures)
+        seen = container.add_stream("libx264", rate=fps)
+        seen.height, seen.width = frames[0].shape[:2]
+        seen.pix_fmt = "yuv420p"
+        heard = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        for index, picture in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, fps)
+            container.mux(seen.encode(frame))
+        container.mux(seen.encode())
+        wave = np.rint(np.clip(sound, -1, 1) * 32767).astype(np.int16)
+        for at in range(0, len(wave), 1024):
+            part = av.AudioFrame.from_ndarray(wave[None, at : at + 1024], "s16", "mono")
+            part.sample_rate, part.pts = 16_000, at
+            container.mux(heard.encode(part))
+        container.mux(heard.encode())
+    return path

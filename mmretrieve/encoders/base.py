@@ -9,7 +9,7 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mmretrieve.datatypes import Keyframe, Modality, QueryTokens, Segment, TokenEmbeddings
+from mmretrieve.datatypes import Keyframe, Modality, QueryTokens, Segment, Sound, TokenEmbeddings
 
 
 class Encoder(Protocol):
@@ -27,7 +27,7 @@ class Encoder(Protocol):
 
     @property
     def spaces(self) -> Mapping[Modality, str]:
-        """The space that each modality's tokens live in."""
+        """The space that the tokens of each modality live in that there are tokens of."""
         ...
 
     def fingerprints(self) -> Mapping[str, str]:
@@ -53,12 +53,19 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JointContent:
-    """All modalities of one passage: what is read together. Without times where ``start_s`` is None."""
+    """All modalities of one passage: what is read together. Without times where ``start_s`` is None.
+    ``sound`` (16 kHz) is there for encoders that hear."""
 
     keyframes: tuple[Keyframe, ...] = ()
     texts: Mapping[Modality, Sequence[Segment]] = field(default_factory=dict)
     start_s: float | None = None
     end_s: float | None = None
+    sound: Sound | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to make a token of."""
+        return not (self.keyframes or any(self.texts.values()) or self.sound is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,8 @@ class JointTokens:
 
 class JointEncoder(Encoder, Protocol):
     """An encoder that reads all modalities of a passage in one context. Where an encoder is one, the
-    engine uses :meth:`joint` for content, and neither ``texts`` nor ``frames``."""
+    engine uses :meth:`joint` for content, and neither ``texts`` nor ``frames``. One that hears says so
+    by a further property ``hears_s``: see :func:`heard_s`."""
 
     def shrink(self, keyframe: Keyframe) -> Keyframe:
         """The least of a keyframe that :meth:`joint` needs; it is kept until the passage's speech is
@@ -88,6 +96,12 @@ def as_joint(encoder: Encoder) -> JointEncoder | None:
     """The encoder as one that reads modalities together; None where it does not."""
     # By one name: asking for all of them would read weights, where properties do.
     return cast("JointEncoder", encoder) if hasattr(type(encoder), "joint") else None
+
+
+def heard_s(encoder: Encoder) -> float:
+    """Seconds of a passage's sound that :meth:`JointEncoder.joint` takes; 0 for an encoder that does not
+    hear, for which no sound is decoded."""
+    return float(getattr(encoder, "hears_s", 0.0)) if as_joint(encoder) is not None else 0.0
 
 
 def empty_tokens(dim: int) -> TokenEmbeddings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,16 +12,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmretrieve.config import EncoderSettings
-from mmretrieve.datatypes import Keyframe, Modality, QueryTokens, Segment, TokenEmbeddings
+from mmretrieve.datatypes import (
+    COMMON,
+    Keyframe,
+    Modality,
+    QueryTokens,
+    Segment,
+    Sound,
+    TokenEmbeddings,
+)
 from mmretrieve.encoders.base import JointContent, JointTokens, empty_tokens
 from mmretrieve.encoders.spans import asked_text, joined, of_segments, query_words
 from mmretrieve.errors import WeightsError
 from mmretrieve.models.batching import TokenRows, in_batches
 from mmretrieve.models.extras import device_of, precision_of, require
 from mmretrieve.models.folders import fingerprints
-from mmretrieve.models.loading import Files, dim_of, find, load
+from mmretrieve.models.loading import Files, dim_of, find, hears_s, load
 from mmretrieve.models.pictures import shrunk
 from mmretrieve.models.protocol import MODALITIES, Document
+from mmretrieve.models.sound import RATE_HZ, TOKENS_A_SECOND
 
 if TYPE_CHECKING:
     from mmretrieve.models.clamr import Clamr
@@ -56,7 +66,12 @@ class ClamrEncoder:
     @property
     def spaces(self) -> Mapping[Modality, str]:
         """All modalities share it."""
-        return dict.fromkeys(Modality, SPACE)
+        return dict.fromkeys(MODALITIES if self.hears_s else COMMON, SPACE)
+
+    @cached_property
+    def hears_s(self) -> float:
+        """Seconds of a passage's sound that are looked at; 0 where the backbone does not hear."""
+        return hears_s(self._files)
 
     def fingerprints(self) -> Mapping[str, str]:
         """sha256 of the adapter, the projection, the backbone, and the tokenizer."""
@@ -110,18 +125,20 @@ class ClamrEncoder:
     def _tokens(self, content: JointContent, turn: Turn, rows: TokenRows) -> JointTokens:
         tokens: dict[Modality, TokenEmbeddings] = {}
         regions: dict[Modality, tuple[Segment, ...]] = {}
-        for number, name in enumerate(MODALITIES):
+        for number, modality in enumerate(MODALITIES):
             mine = turn.modality == number
             if not mine.any():
                 continue
-            modality = Modality(name)
+            vectors = rows.vectors[mine]
             if modality in _TEXTS:
-                tokens[modality] = of_segments(
-                    rows.vectors[mine], turn.spans[mine], content.texts[modality]
-                )
+                tokens[modality] = of_segments(vectors, turn.spans[mine], content.texts[modality])
+            elif modality is Modality.AUDIO:
+                assert content.sound is not None
+                regions[modality] = _seconds(content.sound, self.hears_s)
+                tokens[modality] = _in_seconds(vectors)
             else:
                 regions[modality] = self._regions(content, turn)
-                tokens[modality] = _one_each(rows.vectors[mine])
+                tokens[modality] = _one_each(vectors)
         return JointTokens(tokens, regions)
 
     def _regions(self, content: JointContent, turn: Turn) -> tuple[Segment, ...]:
@@ -188,6 +205,23 @@ def _document(content: JointContent) -> Document:
         speech=text[Modality.SPEECH],
         ocr=text[Modality.OCR],
         metadata=text[Modality.METADATA],
+        audio=None if content.sound is None else content.sound.samples,
+    )
+
+
+def _seconds(sound: Sound, most_s: float) -> tuple[Segment, ...]:
+    """What audio tokens stand for: a second each 25, since one alone (40 ms) says little to anyone."""
+    length_s = min(len(sound.samples) / RATE_HZ, most_s)
+    begin_s, end_s = sound.start_s, sound.start_s + length_s
+    return tuple(
+        Segment("", begin_s + i, min(begin_s + i + 1, end_s)) for i in range(math.ceil(length_s))
+    )
+
+
+def _in_seconds(vectors: np.ndarray) -> TokenEmbeddings:
+    none = np.zeros(len(vectors), np.int32)
+    return TokenEmbeddings(
+        vectors, np.arange(len(vectors), dtype=np.int32) // TOKENS_A_SECOND, none, none
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmretrieve.config import EncoderSettings
-from mmretrieve.datatypes import Keyframe, Modality, QueryTokens, Segment, TokenEmbeddings
+from mmretrieve.datatypes import COMMON, Keyframe, Modality, QueryTokens, Segment, TokenEmbeddings
 from mmretrieve.encoders.base import empty_tokens
 from mmretrieve.encoders.open_clip import OpenClip
 from mmretrieve.encoders.text import RECIPE
@@ -59,7 +59,7 @@ class ClipEncoder:
     @property
     def spaces(self) -> Mapping[Modality, str]:
         """Frames live in the space of pictures, all else in that of text."""
-        return {m: PICTURES if m is Modality.FRAMES else TEXT for m in Modality}
+        return {m: PICTURES if m is Modality.FRAMES else TEXT for m in COMMON}
 
     def fingerprints(self) -> Mapping[str, str]:
         """sha256 of the weights of both sides."""

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mmretrieve.datatypes import Keyframe, Modality, QueryTokens, Segment, TokenEmbeddings
+from mmretrieve.datatypes import COMMON, Keyframe, Modality, QueryTokens, Segment, TokenEmbeddings
 from mmretrieve.encoders.base import empty_tokens
 from mmretrieve.encoders.frames import FrameEncoder
 from mmretrieve.encoders.text import MAX_PIECES, RECIPE, EncodedText, TextEncoder, recipe
@@ -47,7 +47,7 @@ class LiteEncoder:
     @property
     def spaces(self) -> Mapping[Modality, str]:
         """All modalities share the space of text tokens."""
-        return dict.fromkeys(Modality, "text")
+        return dict.fromkeys(COMMON, "text")
 
     def fingerprints(self) -> Mapping[str, str]:
         """Name -> sha256 of the shipped weights, as published (``doctor`` compares the files), and of

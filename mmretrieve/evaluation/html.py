@@ -74,10 +74,10 @@ def _by_type(comparison: Comparison, column: int) -> tuple[str, str]:
 
 
 def _confusion(tag: str, report: ModalityReport) -> tuple[str, str]:
-    rows = [m for m in MODALITIES if any(report.confusion[m].values())]
-    cells = [[report.confusion[row][column] for column in MODALITIES] for row in rows]
+    rows = [m for m in report.shown if any(report.confusion[m].values())]
+    cells = [[report.confusion[row][column] for column in report.shown] for row in rows]
     title = f"Queries by wanted (row) and winning (column) modality: {tag}"
-    return title, svg.matrix(title, rows, MODALITIES, cells)
+    return title, svg.matrix(title, rows, report.shown, cells)
 
 
 def _dropped(drops: Sequence[Drop]) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mmretrieve.datatypes import MODALITIES, Modality
+from mmretrieve.datatypes import COMMON, MODALITIES, Modality
 
 TARGETS: Mapping[str, Modality] = {
     **{modality.value: modality for modality in MODALITIES},
@@ -40,6 +40,14 @@ class ModalityReport:
     f1: float
     distribution: Mapping[Modality, float]
     confusion: Mapping[Modality, Mapping[Modality, int]]
+
+    @property
+    def shown(self) -> tuple[Modality, ...]:
+        """The columns of a table: sound only where a query asks for it or it wins a token."""
+        return tuple(
+            m for m in MODALITIES
+            if m in COMMON or self.distribution[m] or any(self.confusion[m].values())
+        )  # fmt: skip
 
 
 def modality_report(

@@ -16,7 +16,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from mmretrieve.datatypes import MODALITIES, Modality, Segment
+from mmretrieve.datatypes import COMMON, MODALITIES, Modality, Segment
 from mmretrieve.documents import Document, Picture
 from mmretrieve.words import FUNCTION_WORDS
 
@@ -70,7 +70,7 @@ answered by it, seed -> plan."""
 def missing_at_random(present: Mask, relevant: Mask, seed: int) -> Plan:
     """Every modality of every document is missing with probability :data:`RATE`, but never the last
     one: missing completely at random, the mild case of Swamy et al., 2023 (MultiModN, arXiv 2309.14118)."""
-    chance = np.random.default_rng(seed).random(present.shape)
+    chance = _lots(present, seed)
     return _dropping(present, (chance < RATE) & present)
 
 
@@ -78,7 +78,7 @@ def missing_not_at_random(present: Mask, relevant: Mask, seed: int) -> Plan:
     """As above, but only documents that answer some query lose anything, so that what is missing
     depends on the label: the harmful case of Swamy et al., 2023. A document may not score less (or
     more) for what it lacks; in the mild case its rivals lack as much."""
-    chance = np.random.default_rng(seed).random(present.shape)
+    chance = _lots(present, seed)
     return _dropping(present, (chance < RATE) & present & relevant[:, None])
 
 
@@ -159,6 +159,15 @@ def compressed_frames(document: Document, shrink: int = 4, quality: int = 10) ->
             for p in document.pictures
         ),
     )
+
+
+def _lots(present: Mask, seed: int) -> NDArray[np.float64]:
+    """A number in 0..1 for each pair. Those of sound, which came later, are drawn last: the others stay what
+    they were."""
+    rng = np.random.default_rng(seed)
+    n, n_common = len(present), len(COMMON)
+    parts = [rng.random((n, width)) for width in (n_common, present.shape[1] - n_common)]
+    return np.concatenate(parts, axis=1)
 
 
 def _dropping(present: Mask, wanted: Mask) -> Plan:

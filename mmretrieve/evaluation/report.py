@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mmretrieve.datatypes import MODALITIES
 from mmretrieve.evaluation.experiment import Comparison
 from mmretrieve.evaluation.importance import Importance
 from mmretrieve.evaluation.intervals import Difference, Interval
@@ -81,13 +80,14 @@ def modality_sections(tag: str, report: ModalityReport) -> list[Section]:
         ),
         n_names=0,
     )
-    columns = tuple(modality.value for modality in MODALITIES)
+    shown = report.shown
+    columns = tuple(modality.value for modality in shown)
     rows = [
-        (row.value, *(str(report.confusion[row][column]) for column in MODALITIES))
-        for row in MODALITIES
+        (row.value, *(str(report.confusion[row][column]) for column in shown))
+        for row in shown
         if any(report.confusion[row].values())
     ]
-    rows.append(("share of tokens", *(f"{report.distribution[m]:.3f}" for m in MODALITIES)))
+    rows.append(("share of tokens", *(f"{report.distribution[m]:.3f}" for m in shown)))
     title = f"Queries by wanted (row) and winning (column) modality: {tag}"
     return [measures, Section(title, ("wanted", *columns), tuple(rows))]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,10 @@ from mmretrieve.indexers.reading import EVERYTHING
 
 if TYPE_CHECKING:
     from mmretrieve.config import Settings
+    from mmretrieve.datatypes import Probe, Sound
+    from mmretrieve.indexers.hearing import Span
     from mmretrieve.indexers.reading import Listener, Reading, Wanted
+    from mmretrieve.indexers.warn import Warn
     from mmretrieve.isolation.process import Worker
 
 _FILES_A_WORKER = 500
@@ -58,6 +61,19 @@ class IsolatedReader:
         """
         with self._borrowed() as worker:
             return worker.read(path, listener, wanted)
+
+    def hear(
+        self, path: Path, probe: Probe, spans: Sequence[Span], warn: Warn
+    ) -> Iterator[Sound | None]:
+        """See :class:`mmretrieve.indexers.reading.Reader`. A worker is busy with it until the end, or until
+        the iterator is closed.
+
+        Raises:
+            InputError: also if a bound was reached or the worker died.
+            SetupError: also if no worker can be started.
+        """
+        with self._borrowed() as worker:
+            yield from worker.hear(path, probe, spans, warn)
 
     def close(self) -> None:
         """Kill all workers; who waits for one gets an error at once."""

@@ -12,8 +12,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from mmretrieve import errors
 from mmretrieve.errors import (
@@ -26,13 +27,15 @@ from mmretrieve.errors import (
     WorkerCrashError,
 )
 from mmretrieve.indexers.reading import EVERYTHING
-from mmretrieve.isolation import records, wire
+from mmretrieve.isolation import records, sounds, wire
 from mmretrieve.isolation.limits import peak_bytes, resident_bytes, time_limit_s
 
 if TYPE_CHECKING:
     from mmretrieve.config import Settings
-    from mmretrieve.datatypes import Probe
+    from mmretrieve.datatypes import Probe, Sound
+    from mmretrieve.indexers.hearing import Span
     from mmretrieve.indexers.reading import Listener, Reading, Wanted
+    from mmretrieve.indexers.warn import Warn
 
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]);"
@@ -101,13 +104,36 @@ class Worker:
             SetupError: the worker lacks something.
             StoppedError: :meth:`kill` was called meanwhile.
         """
-        try:
-            self.await_ready()
-            self.n_files += 1
-            self._spent_s = 0.0
-            with contextlib.suppress(OSError):
-                self._write(wire.encode("read", records.plain_wanted(wanted), [os.fsencode(path)]))
+        with self._answering(path):
+            self._ask("read", records.plain_wanted(wanted), path)
             return self._conversation(path, listener, wanted)
+
+    def hear(
+        self, path: Path, probe: Probe, spans: Sequence[Span], warn: Warn
+    ) -> Iterator[Sound | None]:
+        """Have the sound of stretches of a file read, one after the other as they are asked for. After
+        any error, and where not all of them are, the worker is dead.
+
+        Raises:
+            InputError: a bound was reached, or the worker died of the file.
+            StoppedError: :meth:`kill` was called meanwhile.
+        """
+        with self._answering(path):
+            self._ask("hear", sounds.plain_spans(spans), path)
+            yield from self._sounds(path, probe, spans, warn)
+
+    def _ask(self, kind: str, body: dict[str, Any], path: Path) -> None:
+        self.await_ready()
+        self.n_files += 1
+        self._spent_s = 0.0
+        with contextlib.suppress(OSError):
+            self._write(wire.encode(kind, body, [os.fsencode(path)]))
+
+    @contextlib.contextmanager
+    def _answering(self, path: Path) -> Iterator[None]:
+        """What to make of it when the worker does not answer as it should."""
+        try:
+            yield
         except EOFError:
             raise self._post_mortem(path) from None
         except (wire.WireError, records.MalformedError) as error:
@@ -184,22 +210,47 @@ class Worker:
             ) from error
         self._ready = message.kind == "ready"
 
+    def _next(self, path: Path, probe: Probe | None) -> wire.Message:
+        """The next message about a file, within its bounds."""
+        limit_s = time_limit_s(self._limits, probe)
+        try:
+            return wire.read(lambda n: self._take(n, limit_s))
+        except TimeLimitError:
+            self._end()
+            raise TimeLimitError(
+                f"{path.name}: not read within {limit_s:.0f} s, and given up: the file may be "
+                "damaged or made to keep programs busy; if it is sound, raise time_floor_s or "
+                f"time_factor in [limits] of the settings; {_RETRY}"
+            ) from None
+        except MemoryLimitError:
+            self._end()
+            raise self._too_much_memory(path) from None
+
+    def _sounds(
+        self, path: Path, probe: Probe, spans: Sequence[Span], warn: Warn
+    ) -> Iterator[Sound | None]:
+        place = 0
+        while True:
+            message = self._next(path, probe)
+            if message.kind == "sound":
+                number, sound = sounds.read_sound(message.body, message.blobs, place, spans)
+                yield from [None] * (number - place)
+                yield sound
+                place = number + 1
+            elif message.kind == "warning":
+                warn(str(message.body.get("text"))[:10_000])
+            elif message.kind == "heard":
+                yield from [None] * (len(spans) - place)
+                return
+            elif message.kind == "failed":
+                raise self._failure(path, message)
+            else:
+                raise records.MalformedError(f"a message {message.kind[:20]!r} out of turn")
+
     def _conversation(self, path: Path, listener: Listener, wanted: Wanted) -> Reading:
         probe: Probe | None = None
         while True:
-            limit_s = time_limit_s(self._limits, probe)
-            try:
-                message = wire.read(lambda n, s=limit_s: self._take(n, s))  # type: ignore[misc]
-            except TimeLimitError:
-                self._end()
-                raise TimeLimitError(
-                    f"{path.name}: not read within {limit_s:.0f} s, and given up: the file may be "
-                    "damaged or made to keep programs busy; if it is sound, raise time_floor_s or "
-                    f"time_factor in [limits] of the settings; {_RETRY}"
-                ) from None
-            except MemoryLimitError:
-                self._end()
-                raise self._too_much_memory(path) from None
+            message = self._next(path, probe)
             if message.kind == "probe":
                 probe = records.read_probe(message.body)
                 listener.probed(probe)

@@ -118,11 +118,8 @@ class _Answers:
 
 
 def _serve(reader: FileReader, request: wire.Message, out: _Answers) -> None:
-    from mmretrieve.isolation.records import plain_reading, read_wanted
-
-    path, wanted = Path(os.fsdecode(request.blobs[0])), read_wanted(request.body)
     try:
-        out.send("reading", plain_reading(reader.read(path, out, wanted), wanted))
+        (_hear if request.kind == "hear" else _read)(reader, request, out)
     except MemoryError:
         out.send("failed", {"error": "MemoryError", "text": ""})
     except (InputError, SetupError, UsageError) as error:
@@ -132,6 +129,26 @@ def _serve(reader: FileReader, request: wire.Message, out: _Answers) -> None:
     except Exception as error:  # whatever a library raises about one file ends that file alone
         told = f"{type(error).__name__}: {error}"
         out.send("failed", {"error": "Exception", "text": told[:2_000]})
+
+
+def _read(reader: FileReader, request: wire.Message, out: _Answers) -> None:
+    from mmretrieve.isolation.records import plain_reading, read_wanted
+
+    path, wanted = Path(os.fsdecode(request.blobs[0])), read_wanted(request.body)
+    out.send("reading", plain_reading(reader.read(path, out, wanted), wanted))
+
+
+def _hear(reader: FileReader, request: wire.Message, out: _Answers) -> None:
+    """Send the sound of each stretch that has some; a full pipe makes this wait, so that no more than one
+    is under way."""
+    from mmretrieve.indexers.hearing import hear
+    from mmretrieve.isolation.sounds import plain_sound, read_spans
+
+    path, spans = Path(os.fsdecode(request.blobs[0])), read_spans(request.body)
+    for number, sound in enumerate(hear(path, spans, out.warn)):
+        if sound is not None:
+            out.send("sound", *plain_sound(number, sound))
+    out.send("heard", {})
 
 
 def _known(error: MmretrieveError) -> str:

@@ -34,11 +34,15 @@ class StageKey(StrEnum):
     """Which files beside the video are read for what is said."""
     TEXT = "text"
     """Tokens of all text."""
+    SOUND = "sound"
+    """Tokens of sound itself; without a key for encoders that do not hear."""
 
 
-def stage_keys(settings: Settings, fingerprints: Mapping[str, str]) -> dict[str, str]:
+def stage_keys(
+    settings: Settings, fingerprints: Mapping[str, str], hears_s: float = 0.0
+) -> dict[str, str]:
     """Stage -> digest of what its result depends on besides the bytes of the file. ``fingerprints``: of
-    the encoder's weights."""
+    the encoder's weights; ``hears_s``: seconds of a passage's sound that it takes."""
     pictures = {
         "reading": READING,
         "visual": dataclasses.asdict(settings.visual),
@@ -53,6 +57,8 @@ def stage_keys(settings: Settings, fingerprints: Mapping[str, str]) -> dict[str,
         StageKey.BESIDE: {"enabled": settings.speech.enabled, "language": settings.speech.language},
         StageKey.TEXT: {"encoder": encoder},
     }
+    if hears_s:
+        parts[StageKey.SOUND] = {"reading": READING, "seconds": hears_s}
     return {stage.value: _digest(content) for stage, content in parts.items()}
 
 

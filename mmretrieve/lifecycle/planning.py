@@ -20,6 +20,7 @@ STALE = {
     StageKey.BESIDE: "which subtitles are wanted changed",
     StageKey.HEARD: "how speech is recognised changed",
     StageKey.TEXT: "the encoders changed",
+    StageKey.SOUND: "how sound is heard changed",
 }
 """What to tell when the key of a stage differs; in the order of telling."""
 
@@ -153,7 +154,7 @@ def _reasons(
     for stage, told in STALE.items():
         before = video.keys.get(stage)
         # A stage without a key was not needed, or failed: as long as settings are as they were.
-        if before != keys[stage] and not (before is None and same_settings):
+        if before != keys.get(stage) and not (before is None and same_settings):
             if stage is StageKey.WRITTEN and STALE[StageKey.PICTURES] in out:
                 continue
             out.append(told)

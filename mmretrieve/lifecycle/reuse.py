@@ -40,9 +40,9 @@ class Reuse:
     def __init__(self, kept: Kept | None, keys: Mapping[str, str], together: bool = False) -> None:
         before = kept.extraction.keys if kept is not None else {}
         self.kept = kept
-        self._same = {stage for stage in StageKey if before.get(stage) == keys[stage]}
+        self._same = {stage for stage in StageKey if before.get(stage) == keys.get(stage)}
         if together:
-            self._same -= {StageKey.FRAMES, StageKey.TEXT}
+            self._same -= {StageKey.FRAMES, StageKey.TEXT, StageKey.SOUND}
 
     def holds(self, stage: StageKey) -> bool:
         """Whether the result of a stage can be used again."""

@@ -276,6 +276,13 @@ def _load_projection(model: Clamr, files: Files) -> None:
         ) from error
 
 
+def hears_s(files: Files) -> float:
+    """Seconds of sound that the model takes, without reading the weights; 0 without an audio tower."""
+    if not DIALECTS[kind_of(files.backbone)].audio_pad:
+        return 0.0
+    return float(_limits(_settings(files.top)).max_audio_s)
+
+
 def dim_of(files: Files) -> int:
     """Width of a token, without reading the weights.
 

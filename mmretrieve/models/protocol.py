@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mmretrieve import datatypes
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-MODALITIES: tuple[str, ...] = ("frames", "speech", "ocr", "metadata", "audio")
-"""Names of the modality ids of :attr:`TokenBatch.modality`, by index. Only models with
-an audio tower give the last one."""
+    from mmretrieve.datatypes import Modality
+
+MODALITIES: tuple[Modality, ...] = datatypes.MODALITIES
+"""The modality ids of :attr:`TokenBatch.modality`, by index. Only models with an audio tower give the
+last one."""
 
 NO_MODALITY = -1
 """Modality id of pads, chat scaffolding and query tokens."""

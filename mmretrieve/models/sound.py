@@ -13,6 +13,8 @@ from mmretrieve.errors import UsageError
 RATE_HZ = 16_000
 HOP = 160
 WINDOW = 400
+TOKENS_A_SECOND = 25
+"""What the tower makes: a token stands for four mel frames."""
 _FEWEST_FRAMES = 4
 """Fewer mel frames than that leave no token."""
 

@@ -18,11 +18,18 @@ from mmretrieve.errors import UsageError
 
 Array = NDArray[np.float32]
 
-CHANCE = {Modality.FRAMES: 0.30, Modality.SPEECH: 0.45, Modality.OCR: 0.45, Modality.METADATA: 0.43}
-SCALE = {Modality.FRAMES: 0.25, Modality.SPEECH: 0.25, Modality.OCR: 0.25, Modality.METADATA: 0.25}
+CHANCE = {
+    Modality.FRAMES: 0.30,
+    Modality.SPEECH: 0.45,
+    Modality.OCR: 0.45,
+    Modality.METADATA: 0.43,
+    Modality.AUDIO: 0.30,
+}
+SCALE = dict.fromkeys(Modality, 0.25)
 """Measured for the ``lite`` encoders with queries that have no answer: the mean similarity, and a
 distance above it in proportion to its spread. The tokens of one query agree with each other about a
-picture far more than about a text, so a picture has to stand out further."""
+picture far more than about a text, so a picture has to stand out further. ``lite`` does not hear: sound
+is taken to be like pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +67,13 @@ class Scoring:
 
     @property
     def key(self) -> str:
-        """The same text for the same way of scoring."""
+        """The same text for the same way of scoring. Sound is named where it is not as usual: what was
+        measured before there was sound still holds where there is none."""
+        usual = f"{Modality.AUDIO}:1,{SCALE[Modality.AUDIO]:g},{CHANCE[Modality.AUDIO]:g}"
         per_modality = [
-            f"{m}:{w:g},{self.scale[m]:g},{self.prior[m]:g}"
+            told
             for m, w in zip(MODALITIES, self.weight_vector, strict=True)
+            if (told := f"{m}:{w:g},{self.scale[m]:g},{self.prior[m]:g}") != usual
         ]
         plain = f"{self.aggregation} {self.power:g} {self.centre} {self.prior_weight:g} {self.gate}"
         return " ".join([plain, *per_modality])

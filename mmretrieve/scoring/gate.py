@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmretrieve.datatypes import MODALITIES
+from mmretrieve.datatypes import COMMON
 from mmretrieve.errors import UsageError, WeightsError
 from mmretrieve.scoring.aggregation import Scoring
 
@@ -29,7 +29,7 @@ STRENGTH = 0.5
 @dataclass(frozen=True, slots=True)
 class Gate:
     """``weights`` ``(dim, n_modalities)`` and ``bias`` ``(n_modalities,)`` float32, in the order of
-    :data:`~mmretrieve.datatypes.MODALITIES`."""
+    :data:`~mmretrieve.datatypes.COMMON`: no query to learn from asks for sound itself."""
 
     weights: Array
     bias: Array
@@ -51,7 +51,7 @@ class Gate:
 
     def modality_weights(self, tokens: Array, strength: float = STRENGTH) -> Array:
         """``(n_modalities,)``: 1 where the query says nothing about the modality."""
-        even = self.probabilities(tokens) * len(MODALITIES)
+        even = self.probabilities(tokens) * len(self.bias)
         return np.asarray(even**strength, np.float32)
 
 
@@ -77,9 +77,10 @@ def shipped() -> Gate:
 
 def gated(scoring: Scoring, tokens: Array) -> Scoring:
     """The same scoring with the gate's weights for a query of ``tokens`` ``(nq, dim)`` multiplied into
-    its own; unchanged where it has no gate. What has weight 0 keeps it."""
+    its own; unchanged where it has no gate. What has weight 0 keeps it, and so does what the gate does
+    not know."""
     if not scoring.gate:
         return scoring
     found = shipped().modality_weights(tokens).tolist()
-    weights = {m: scoring.weights.get(m, 1.0) * w for m, w in zip(MODALITIES, found, strict=True)}
-    return replace(scoring, weights=weights, gate=False)
+    known = {m: scoring.weights.get(m, 1.0) * w for m, w in zip(COMMON, found, strict=True)}
+    return replace(scoring, weights={**scoring.weights, **known}, gate=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,13 +42,12 @@ def prepare(query: QueryTokens, spaces: Sequence[Space], kernels: Kernels) -> Pr
     Raises:
         UsageError: the query has no vectors for a space of the index, or of another width.
     """
-    eight: Mapping[str, Tokens8] = {
-        space.name: kernels.quantize(_vectors(query, space)) for space in set(spaces)
-    }
+    vectors = {space: _vectors(query, space) for space in set(spaces)}
+    eight = {space: kernels.quantize(rows) for space, rows in vectors.items()}
     return PreparedQuery(
         query,
-        tuple(_vectors(query, space) for space in spaces),
-        tuple(eight[space.name] for space in spaces),
+        tuple(vectors[space] for space in spaces),
+        tuple(eight[space] for space in spaces),
     )
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mmretrieve.datatypes import QueryTokens
+from mmretrieve.datatypes import COMMON, MODALITIES, Modality, QueryTokens
 from mmretrieve.kernels.arrays import Floats, Rule
 from mmretrieve.kernels.base import Kernels, Numbers
 from mmretrieve.scoring.aggregation import (
@@ -81,12 +81,26 @@ class Ranker:
         }
         return {by_video: Chance(sample, self.kernels) for by_video, sample in samples.items()}
 
+    @cached_property
+    def _has_sound(self) -> bool:
+        place = MODALITIES.index(Modality.AUDIO)
+        return any(live.segment.n_tokens[place] for live in self.snapshot.searchable.segments)
+
     def stages(self, query: PreparedQuery, scoring: Scoring, by_video: bool) -> Stages:
         """The stages for one query and kind of document."""
+        scoring = self._of_index(scoring)
         level = self._chance[by_video].levels(query, scoring)
         rule = Rule(scoring, level.calibration, by_video)
         tables = TableCache(lambda books: query_tables(self.kernels, query, books, rule))
         return Stages(self.kernels, self.limits, query, rule, tables, level.typical)
+
+    def _of_index(self, scoring: Scoring) -> Scoring:
+        """The same scoring without weight on sound where the index has none: it then costs nothing, and
+        what an index without sound answers is as if there were no such modality."""
+        others = any(scoring.weights.get(m, 1.0) > 0 for m in COMMON)
+        if self._has_sound or not others or scoring.weights.get(Modality.AUDIO) == 0:
+            return scoring
+        return replace(scoring, weights={**scoring.weights, Modality.AUDIO: 0.0})
 
     def rank(self, stages: Stages, selections: Sequence[Selection], n: int) -> Ranking:
         """The best ``n`` documents of what ``selections`` (one a segment) let take part, and those that

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mmretrieve.datatypes import (
+    COMMON,
     MODALITIES,
     ConfidenceLabel,
     Filter,
@@ -67,13 +68,13 @@ class Searcher:
         self._snapshot = snapshot
         self._encode = encode
         manifest = snapshot.manifest
-        lacking = [m.value for m in MODALITIES if m not in manifest.spaces]
+        lacking = [m.value for m in COMMON if m not in manifest.spaces]
         if lacking:
             raise IndexFormatError(
                 f"the manifest of {snapshot.folder} names no vector space for {', '.join(lacking)}: "
                 "restore the file, or index again into a new folder"
             )
-        self._spaces = [Space(manifest.spaces[m], manifest.width(m)) for m in MODALITIES]
+        self._spaces = [Space(manifest.space(m), manifest.width(m)) for m in MODALITIES]
         self._kernels = kernels
         self._ranker = Ranker(snapshot, kernels, limits or Limits())
         self._describer = Describer(snapshot, [space.name for space in self._spaces])

@@ -65,7 +65,7 @@ class SimilarityScan:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self._spaces = [snapshot.manifest.spaces[m] for m in MODALITIES]
+        self._spaces = [snapshot.manifest.space(m) for m in MODALITIES]
         searchable, kernels = snapshot.searchable, snapshot.kernels
         self._chance = {
             GroupBy.VIDEO: Chance(searchable.sample_videos, kernels),
@@ -131,7 +131,7 @@ class SimilarityScan:
 
     def _prepared(self, query: QueryTokens) -> PreparedQuery:
         manifest = self._snapshot.manifest
-        spaces = [Space(manifest.spaces[m], manifest.width(m)) for m in MODALITIES]
+        spaces = [Space(manifest.space(m), manifest.width(m)) for m in MODALITIES]
         return prepare(query, spaces, self._snapshot.kernels)
 
     def _describe(self, unit: GroupBy) -> Units:

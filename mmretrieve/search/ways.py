@@ -134,7 +134,7 @@ class Ways:
         return rank
 
     def _query_vector(self, query: QueryTokens) -> Array:
-        spaces = {self._snapshot.manifest.spaces[m] for m in MODALITIES}
+        spaces = {self._snapshot.manifest.space(m) for m in MODALITIES}
         return pooled_query(np.mean([query.vectors[space] for space in sorted(spaces)], axis=0))
 
     def _bm25(self, unit: GroupBy, modalities: tuple[Modality, ...]) -> Rank:

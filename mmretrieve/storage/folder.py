@@ -59,7 +59,12 @@ class Manifest:
 
     def width(self, modality: Modality) -> int:
         """Numbers in a token of this modality."""
-        return self.dims.get(self.spaces.get(modality.value, ""), self.dim)
+        return self.dims.get(self.space(modality), self.dim)
+
+    def space(self, modality: Modality) -> str:
+        """The space of a modality's tokens. Where the index has none of it, since its encoder does not
+        hear or it is older than the modality, any space will do: that of metadata."""
+        return self.spaces.get(modality.value) or self.spaces.get(Modality.METADATA.value, "")
 
     @property
     def one_width(self) -> int | None:

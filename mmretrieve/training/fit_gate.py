@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from mmretrieve.datatypes import MODALITIES, Modality
+from mmretrieve.datatypes import COMMON, Modality
 from mmretrieve.encoders.lite import LiteEncoder
 from mmretrieve.scoring.gate import FILE, Gate
 
@@ -72,10 +72,10 @@ def typed_queries(data: Path) -> Iterator[Typed]:
 
 def fit(means: Array, queries: Sequence[Typed], ridge: float = RIDGE) -> Gate:
     """The gate for ``means`` ``(n_queries, dim)`` of query tokens."""
-    target = np.array([[m is q.modality for m in MODALITIES] for q in queries], np.float64)
+    target = np.array([[m is q.modality for m in COMMON] for q in queries], np.float64)
     design = np.c_[means, np.ones(len(means))]
     counts = balance(queries)
-    found = np.zeros((design.shape[1], len(MODALITIES)))
+    found = np.zeros((design.shape[1], len(COMMON)))
     first, second = np.zeros_like(found), np.zeros_like(found)
     for step in range(1, _STEPS + 1):
         logits = design @ found
@@ -111,7 +111,7 @@ def main() -> None:
     recipe = {"fitted_on": ", ".join(sorted({q.source for q in queries})), "ridge": str(RIDGE)}
     save_file({"weights": gate.weights, "bias": gate.bias}, given.out, metadata=recipe)
     logits = means @ gate.weights + gate.bias
-    right = [MODALITIES[i] is q.modality for i, q in zip(logits.argmax(1), queries, strict=True)]
+    right = [COMMON[i] is q.modality for i, q in zip(logits.argmax(1), queries, strict=True)]
     sys.stdout.write(f"{given.out.name}: {len(queries)} queries, {np.mean(right):.3f} told right\n")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmretrieve.datatypes import MODALITIES, Aggregation
+from mmretrieve.datatypes import MODALITIES, Aggregation, Modality
 from mmretrieve.kernels.arrays import Codebook, Codes, Layout, Lists, Rule, Tokens8, padded
 from mmretrieve.kernels.base import Kernels
 from mmretrieve.kernels.choose import LEVELS, available
@@ -18,7 +18,9 @@ from mmretrieve.scoring import reference
 from mmretrieve.scoring.aggregation import Calibration, Scoring
 
 M = len(MODALITIES)
-DIMS = (32, 128, 100, 64)
+METADATA = MODALITIES.index(Modality.METADATA)
+IN_TIME = [m for m in range(M) if m != METADATA]
+DIMS = (32, 128, 100, 64, 48)
 """Widths of the modalities' tokens: they need not agree."""
 
 
@@ -43,11 +45,11 @@ def layout_of(rng: np.random.Generator, n_videos: int) -> Layout:
     for _ in range(n_videos):
         n_timed = int(rng.integers(0, 5))
         if not n_timed or rng.random() < 0.7:
-            modality.append(M - 1)
+            modality.append(METADATA)
             passages.append(len(modality))
             timeless.append(1)
         for _ in range(n_timed):
-            modality += [m for m in range(M - 1) if rng.random() < 0.6]
+            modality += [m for m in IN_TIME if rng.random() < 0.6]
             passages.append(len(modality))
             timeless.append(0)
         videos.append(len(timeless))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmretrieve.datatypes import MODALITIES, Aggregation
+from mmretrieve.datatypes import MODALITIES, Aggregation, Modality
 from mmretrieve.kernels.arrays import (
     ByteTables,
     Codebook,
@@ -27,8 +27,10 @@ from mmretrieve.kernels.tables import byte_tables
 from mmretrieve.scoring.aggregation import Calibration, Scoring
 
 M = len(MODALITIES)
+METADATA = MODALITIES.index(Modality.METADATA)
+IN_TIME = [m for m in range(M) if m != METADATA]
 NATIVE = tuple(name for name in available() if name != "numpy")
-WIDTHS = (4, 128, 1024, 52)
+WIDTHS = (4, 128, 1024, 52, 36)
 
 pytestmark = pytest.mark.skipif(not NATIVE, reason="the compiled kernels are not installed")
 
@@ -60,8 +62,8 @@ def eight_bits(rng: np.random.Generator, n: int, width: int) -> Tokens8:
 def small_layout(rng: np.random.Generator, n_videos: int) -> Layout:
     """Every video: metadata, then passages with all other modalities."""
     n_timed = rng.integers(1, 6, n_videos)
-    cells = np.concatenate([[M - 1, *(list(range(M - 1)) * n)] for n in n_timed]).astype(np.uint8)
-    sizes = np.concatenate([[1, *([M - 1] * n)] for n in n_timed])
+    cells = np.concatenate([[METADATA, *(IN_TIME * n)] for n in n_timed]).astype(np.uint8)
+    sizes = np.concatenate([[1, *([len(IN_TIME)] * n)] for n in n_timed])
     count = rng.integers(0, 40, len(cells)).astype(np.int32)
     begin = np.zeros(len(cells), np.int64)
     for m in range(M):
@@ -215,11 +217,11 @@ def test_lists_in_many_blocks() -> None:
     )  # fmt: skip
     named = [np.unique(rng.integers(0, n, 700)) for _ in range(30)]
     starts = np.cumsum([0, *(len(x) for x in named)]).astype(np.int64)
-    lists = [Lists(np.concatenate(named).astype(np.uint32), starts), None, None, None]
+    lists = [Lists(np.concatenate(named).astype(np.uint32), starts), *[None] * (M - 1)]
     values = np.zeros((30, 48), np.uint8)
     values[:, :nq] = rng.integers(0, 256, (30, nq))
-    tables = ByteTables((values, None, None, None), np.zeros((M, nq), np.float32), 0.1)
-    active = [np.arange(30)] + [np.arange(0)] * 3
+    tables = ByteTables((values, *[None] * (M - 1)), np.zeros((M, nq), np.float32), 0.1)
+    active = [np.arange(30)] + [np.arange(0)] * (M - 1)
     keep = (rng.random(n) < 0.7).astype(np.uint8)
     for by_video in (False, True):
         for kept in (None, keep):

@@ -13,6 +13,7 @@ from mmretrieve.scoring import reference
 from mmretrieve.scoring.aggregation import Scoring, aggregate, calibrate, contributions, evidence
 
 AGGREGATIONS = list(Aggregation)
+M = len(MODALITIES)
 
 
 def similarity(rng: np.random.Generator, n_docs: int, n_tokens: int) -> np.ndarray:
@@ -28,7 +29,7 @@ def similarity(rng: np.random.Generator, n_docs: int, n_tokens: int) -> np.ndarr
     how=st.sampled_from(AGGREGATIONS),
     power=st.sampled_from([1.0, 2.0, 3.0]),
     n_tokens=st.integers(1, 12),
-    weights=st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=4, max_size=4).filter(any),
+    weights=st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=M, max_size=M).filter(any),
 )
 def test_scores_equal_the_reference(
     seed: int, how: Aggregation, power: float, n_tokens: int, weights: list[float]
@@ -54,7 +55,7 @@ def test_scores_equal_the_reference(
 
 def test_a_missing_modality_neither_lifts_nor_sinks_a_document() -> None:
     """Token-wise, a modality at chance level and an absent one are worth the same: nothing."""
-    present = np.full((1, 4, 3), -np.inf, np.float32)
+    present = np.full((1, M, 3), -np.inf, np.float32)
     present[0, 1] = [0.9, 0.8, 0.7]
     beside = present.copy()
     beside[0, 0] = 0.1
@@ -67,7 +68,7 @@ def test_a_missing_modality_neither_lifts_nor_sinks_a_document() -> None:
 
 def test_negative_similarities_lose_to_nothing() -> None:
     """No padding or default of 0 may beat a negative similarity in the paper's plain score."""
-    values = np.full((1, 4, 2), -np.inf, np.float32)
+    values = np.full((1, M, 2), -np.inf, np.float32)
     values[0, 2] = -0.5
     plain = Scoring(power=1, centre=False)
     assert aggregate(evidence(values, calibrate(values, plain), plain), plain)[0] == -0.5
@@ -75,7 +76,7 @@ def test_negative_similarities_lose_to_nothing() -> None:
 
 @pytest.mark.parametrize("how", AGGREGATIONS)
 def test_a_document_without_the_searched_modality_is_out(how: Aggregation) -> None:
-    values = np.full((2, 4, 2), -np.inf, np.float32)
+    values = np.full((2, M, 2), -np.inf, np.float32)
     values[0, 0], values[1, 1] = 0.9, 0.9
     scoring = Scoring(how, {m: float(m is Modality.SPEECH) for m in MODALITIES})
     scores = aggregate(evidence(values, calibrate(values, scoring), scoring), scoring)
@@ -84,7 +85,7 @@ def test_a_document_without_the_searched_modality_is_out(how: Aggregation) -> No
 
 
 def test_weights_change_the_winner() -> None:
-    values = np.full((2, 4, 1), -np.inf, np.float32)
+    values = np.full((2, M, 1), -np.inf, np.float32)
     values[0, 1], values[1, 2] = 0.8, 0.78
     for weights, winner in (({}, 0), ({Modality.OCR: 3.0}, 1)):
         scoring = Scoring(weights=weights)
@@ -101,3 +102,26 @@ def test_an_impossible_weight_is_refused(weight: float) -> None:
 def test_all_weights_zero_is_refused() -> None:
     with pytest.raises(UsageError, match="nothing would be searched"):
         Scoring(weights=dict.fromkeys(MODALITIES, 0.0))
+
+
+def test_what_was_measured_before_there_was_sound_still_holds() -> None:
+    """The key of the usual scoring, under which indexes keep their null scores, is as it was."""
+    assert Scoring().key == (
+        "token_max 3 True 4 False frames:1,0.25,0.3 speech:1,0.25,0.45 ocr:1,0.25,0.45 "
+        "metadata:1,0.25,0.43"
+    )
+    assert Scoring(weights={Modality.AUDIO: 2.0}).key.endswith(" audio:2,0.25,0.3")
+    assert Scoring(weights={Modality.AUDIO: 0.0}).key != Scoring().key
+
+
+@pytest.mark.parametrize("how", AGGREGATIONS)
+def test_sound_that_no_document_has_changes_no_bit(how: Aggregation) -> None:
+    rng = np.random.default_rng(11)
+    values = similarity(rng, 500, 9)
+    values[:, MODALITIES.index(Modality.AUDIO)] = -np.inf
+    found = []
+    for weights in ({}, {Modality.AUDIO: 0.0}, {Modality.AUDIO: 7.0}):
+        scoring = Scoring(how, weights)
+        found.append(aggregate(evidence(values, calibrate(values, scoring), scoring), scoring))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])

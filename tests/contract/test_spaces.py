@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mmretrieve.datatypes import METADATA_PASSAGE, MODALITIES, Filter, Modality, QueryTokens
+from mmretrieve.datatypes import (
+    COMMON,
+    METADATA_PASSAGE,
+    MODALITIES,
+    Filter,
+    Modality,
+    QueryTokens,
+)
 from mmretrieve.errors import UsageError
 from mmretrieve.kernels.choose import kernels
 from mmretrieve.scoring import reference
@@ -86,3 +94,32 @@ def test_a_query_without_one_of_the_spaces_is_told(tmp_path: Path) -> None:
     query = QueryTokens("q", {"text": rows}, ("t",) * 2, np.arange(2, dtype=np.int32))
     with pytest.raises(UsageError, match="space 'picture': expected width 48, got none"):
         prepare(query, SPACES, kernels())
+
+
+def test_an_index_that_knows_nothing_of_sound() -> None:
+    """Manifests of encoders that do not hear, and all older ones, name no space for it."""
+    spaces = {m.value: ci.SPACES[m.value] for m in COMMON}
+    manifest = replace(ci.TWO_WIDTHS, spaces=spaces)
+    assert manifest.space(Modality.AUDIO) == manifest.space(Modality.METADATA) == "text"
+    assert manifest.width(Modality.AUDIO) == 32
+    assert replace(manifest, dims={}).one_width == 48
+
+
+@pytest.mark.parametrize("hears", [False, True])
+def test_sound_has_weight_where_the_index_has_some(tmp_path: Path, hears: bool) -> None:
+    ci.library(tmp_path, 3, ci.TWO_WIDTHS, modalities=MODALITIES if hears else COMMON)
+    snapshot = Snapshot(tmp_path, ci.TWO_WIDTHS)
+    ranker, rng = Ranker(snapshot, kernels(), Limits()), np.random.default_rng(0)
+    vectors = {name: ci.unit_rows(rng, 4, width) for name, width in WIDTHS.items()}
+    asked = QueryTokens("q", vectors, tuple("abcd"), np.arange(4, dtype=np.int32))
+    query = prepare(asked, SPACES, kernels())
+    place, alone = MODALITIES.index(Modality.AUDIO), dict.fromkeys(COMMON, 0.0)
+    for scoring, weight in (
+        (Scoring(), float(hears)),
+        (Scoring(weights={Modality.AUDIO: 3.0}), 3.0 * hears),
+        (Scoring(weights=alone), 1.0),
+    ):
+        stages = ranker.stages(query, scoring, by_video=False)
+        assert stages.rule.scoring.weight_vector[place] == weight
+        ranking = ranker.rank(stages, select(snapshot, Filter()), 5)
+        assert bool(len(ranking.order)) == (hears or scoring.weights != alone)

@@ -270,7 +270,7 @@ def test_modalities_without_tokens(kernels: Kernels, case: Case) -> None:
 def test_lists(kernels: Kernels, case: Case, by_video: bool, keeping: bool) -> None:
     rng = np.random.default_rng(5)
     tables = byte_tables(PLAIN, case.sims, case.rule(2, Aggregation.TOKEN_MAX, by_video))
-    active = [np.sort(rng.choice(K, n, replace=False)) for n in (40, 1, 0, 200)]
+    active = [np.sort(rng.choice(K, n, replace=False)) for n in (40, 1, 0, 200, 7)]
     keep = some(case.layout.n_passages, 0.7) if keeping else None
     found, wanted = (
         k.score_lists(case.layout, case.lists, active, tables, by_video, keep)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmretrieve.datatypes import MODALITIES
+from mmretrieve.datatypes import COMMON
 from mmretrieve.demo import QUERIES, DemoQuery, clips_folder
 
 SIZE_BAR_BYTES = 2_500_000
@@ -23,7 +23,7 @@ def test_clips_are_small() -> None:
 
 
 def test_every_modality_is_asked_for() -> None:
-    assert {query.modality for query in QUERIES} == set(MODALITIES)
+    assert {query.modality for query in QUERIES} == set(COMMON)
 
 
 @pytest.mark.parametrize("path", media_files(), ids=lambda path: path.name)

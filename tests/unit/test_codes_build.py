@@ -117,7 +117,7 @@ def test_the_tail_is_what_an_exact_segment_would_be(tmp_path: Path, manifest: Ma
     assert tail.n_tokens == tuple(count_tokens(table, revisions).tolist())
     nothing = tail_segment(table, [], manifest, ci.KERNELS)
     check_segment(nothing, manifest)
-    assert (nothing.layout.n_videos, nothing.n_tokens) == (0, (0, 0, 0, 0))
+    assert (nothing.layout.n_videos, nothing.n_tokens) == (0, (0,) * len(MODALITIES))
 
 
 def test_many_revisions_are_found_without_a_filter(
@@ -200,7 +200,7 @@ def test_lists_name_the_passages_of_every_centroid(
 def test_small_segments_have_no_lists(tmp_path: Path) -> None:
     ci.library(tmp_path, 5)
     ci.upkeep(tmp_path, ci.CODED)
-    assert ci.opened(tmp_path).segments[0].lists == (None,) * 4
+    assert ci.opened(tmp_path).segments[0].lists == (None,) * len(MODALITIES)
 
 
 def test_snapshots_pad_narrow_spaces(tmp_path: Path) -> None:
@@ -259,5 +259,5 @@ def test_a_video_with_nothing_and_one_token_videos(tmp_path: Path) -> None:
         codes = ci.opened(tmp_path)
         assert (codes.uncovered, codes.notes) == (frozenset(), ())
         ci.assert_same(ci.contents(codes), ci.expected([*one, empty]), 0.05)
-        assert codes.segments[0].n_tokens == (0, 15, 0, 0)
+        assert codes.segments[0].n_tokens == (0, 15, 0, 0, 0)
         assert not ci.upkeep(tmp_path, limits).built

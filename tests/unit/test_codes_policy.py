@@ -27,7 +27,7 @@ PLAIN = Limits(exact_below=1000)
 
 
 def held(name: str | None, live: int, dead: int = 0, kind: SegmentKind = SegmentKind.EXACT) -> Held:
-    n_live, n_all = np.zeros(4, np.int64), np.zeros(4, np.int64)
+    n_live, n_all = np.zeros((2, len(MODALITIES)), np.int64)
     n_live[OCR], n_all[OCR] = live, live + dead
     return Held(name, frozenset({f"video of {name}"}), n_live, n_all, kind)
 
@@ -86,7 +86,8 @@ def test_growth_and_drift_call_for_a_new_codebook(state: BookState, trained: boo
 
 
 def test_only_segments_with_the_modality_are_coded_anew() -> None:
-    speech = replace(coded("b", 0), n_live=np.array([0, 900, 0, 0]), n_all=np.array([0, 900, 0, 0]))
+    spoken = 900 * np.eye(len(MODALITIES), dtype=np.int64)[MODALITIES.index(Modality.SPEECH)]
+    speech = replace(coded("b", 0), n_live=spoken, n_all=spoken)
     made = plan([coded("a", 900), speech], None, {"ocr": BookState(900, 0.9)}, PLAIN)
     assert (made.keep, made.build) == (("a",), (videos("b"),))
     assert made.train == {1}
@@ -179,7 +180,7 @@ def test_the_life_of_an_index(tmp_path: Path, limits: Limits) -> None:
 def test_an_index_that_grows_is_coded_and_one_that_shrinks_is_not(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     limits = Limits(exact_below=400, grace_s=0)
-    small = ci.library(tmp_path, 4)
+    small = ci.library(tmp_path, 3)
     ci.upkeep(tmp_path, limits)
     assert ci.opened(tmp_path).segments[0].kind is SegmentKind.EXACT
     large = [ci.entry(f"large {n}", rng) for n in range(12)]

@@ -24,7 +24,7 @@ from mmretrieve.evaluation.queries import Query
 from mmretrieve.evaluation.report import comparison_sections, markdown, modality_sections
 from mmretrieve.evaluation.trec import Qrels, Run
 
-FR, SP, OC, ME = MODALITIES
+FR, SP, OC, ME, AU = MODALITIES
 
 
 def test_the_interval_of_a_known_proportion() -> None:
@@ -108,14 +108,27 @@ def test_winning_modalities_by_hand() -> None:
     assert (report.n_queries, report.n_undecided) == (4, 1)
     assert report.accuracy == 2 / 4
     assert report.any_accuracy == 3 / 4
-    assert report.confusion[FR] == {FR: 1, SP: 1, OC: 0, ME: 0}
+    assert report.confusion[FR] == {FR: 1, SP: 1, OC: 0, ME: 0, AU: 0}
     assert report.confusion[SP][SP] == 1
     assert sum(report.confusion[OC].values()) == 0
     # frames P 1/1 R 1/2 F 2/3; speech P 1/2 R 1/1 F 2/3; ocr 0; metadata takes no part
     assert report.precision == pytest.approx((1 + 1 / 2 + 0) / 3)
     assert report.recall == pytest.approx((1 / 2 + 1 + 0) / 3)
     assert report.f1 == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
-    assert report.distribution == {FR: 3 / 7, SP: 4 / 7, OC: 0.0, ME: 0.0}
+    assert report.distribution == {FR: 3 / 7, SP: 4 / 7, OC: 0.0, ME: 0.0, AU: 0.0}
+
+
+def test_sound_is_shown_where_it_is_asked_for_or_wins() -> None:
+    for targets, winners, shown in (
+        ([FR], [(FR, SP)], (FR, SP, OC, ME)),
+        ([FR], [(FR, FR, AU)], (FR, SP, OC, ME, AU)),
+        ([AU], [(SP,)], (FR, SP, OC, ME, AU)),
+    ):
+        report = modality_report(targets, winners)
+        assert report.shown == shown
+        table = modality_sections("run", report)[1]
+        assert table.header == ("wanted", *shown)
+        assert {len(row) for row in table.rows} == {len(shown) + 1}
 
 
 def test_ties_and_words_of_clamr() -> None:

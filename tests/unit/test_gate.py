@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmretrieve.datatypes import MODALITIES, Modality
+from mmretrieve.datatypes import COMMON, MODALITIES, Modality
 from mmretrieve.encoders.lite import LiteEncoder
 from mmretrieve.errors import UsageError
 from mmretrieve.scoring.aggregation import Scoring
@@ -34,7 +34,7 @@ def test_user_weights_multiply_on_top_and_zero_stays_zero() -> None:
     given = Scoring(weights={Modality.FRAMES: 2.0, Modality.OCR: 0.0}, gate=True)
     found = gated(given, tokens)
     assert not found.gate
-    np.testing.assert_allclose(found.weight_vector, own * [2.0, 1.0, 0.0, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(found.weight_vector, [*(own * [2.0, 1.0, 0.0, 1.0]), 1.0], rtol=1e-6)
     assert gated(Scoring(), tokens) == Scoring()
     assert given.key != Scoring(weights=given.weights).key
 
@@ -59,7 +59,7 @@ def test_tokens_of_another_width_are_refused() -> None:
 def test_fit_tells_separable_modalities_apart_and_counts_sources_alike() -> None:
     rng = np.random.default_rng(0)
     queries, means = [], []
-    for number, modality in enumerate(MODALITIES):
+    for number, modality in enumerate(COMMON):
         for source, n in (("a", 40), ("b", 10)):
             queries += [Typed("q", modality, source)] * n
             means += list(np.eye(6)[number] + 0.1 * rng.normal(size=(n, 6)))
@@ -68,5 +68,5 @@ def test_fit_tells_separable_modalities_apart_and_counts_sources_alike() -> None
     assert counts[:40].sum() == pytest.approx(counts[40:50].sum()) == pytest.approx(0.125)
     gate = fit(np.array(means), queries, ridge=1e-4)
     told = (np.array(means) @ gate.weights + gate.bias).argmax(axis=1)
-    right = np.array([MODALITIES[i] is q.modality for i, q in zip(told, queries, strict=True)])
+    right = np.array([COMMON[i] is q.modality for i, q in zip(told, queries, strict=True)])
     assert right.mean() > 0.98

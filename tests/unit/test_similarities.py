@@ -39,7 +39,8 @@ from mmretrieve.storage.writer import IndexWriter
 DIM = 16
 MANIFEST = Manifest("lite", DIM, {}, {m.value: "text" for m in Modality}, "")
 RNG = np.random.default_rng(2)
-FR, SP, OC, ME = range(4)
+M = len(MODALITIES)
+FR, SP, OC, ME, AU = range(M)
 
 
 def unit(n: int) -> NDArray[np.float32]:
@@ -146,7 +147,7 @@ def test_a_query_is_scored_the_same_in_any_company(
     for one, other, asked in zip(together, apart, queries, strict=True):
         assert one.query is asked
         assert np.allclose(one.values, other.values, atol=1e-6)
-        assert one.values.shape == (3, 4, len(asked.texts))
+        assert one.values.shape == (3, M, len(asked.texts))
 
 
 def test_a_filter_leaves_documents_out_but_not_out_of_chance(snapshot: Snapshot) -> None:
@@ -200,8 +201,10 @@ def test_words() -> None:
 def test_pooled_vectors_are_means_of_all_tokens(snapshot: Snapshot) -> None:
     scan = SimilarityScan(snapshot)
     pooled = pool(scan.documents(GroupBy.VIDEO), snapshot.library.cells, snapshot.library.vectors)
-    assert pooled.present.tolist() == [[False, True, True, True], [False, False, True, False],
-                                       [False, False, False, True]]  # fmt: skip
+    assert pooled.present.tolist() == [
+        [False, True, True, True, False], [False, False, True, False, False],
+        [False, False, False, True, False],
+    ]  # fmt: skip
     cells = snapshot.library.cells
     mine = [i for i in range(len(cells)) if (cells.video[i], cells.modality[i]) == (0, SP)]
     tokens = np.concatenate(
@@ -265,5 +268,5 @@ def test_an_empty_index(tmp_path: Path) -> None:
     write_manifest(tmp_path / "index", MANIFEST)
     scan = SimilarityScan(Snapshot(tmp_path / "index", MANIFEST))
     found = next(scan.of([query("q", 2)], GroupBy.VIDEO))
-    assert found.values.shape == (0, 4, 2)
+    assert found.values.shape == (0, M, 2)
     assert len(found.units) == 0

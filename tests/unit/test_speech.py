@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from mmretrieve.config import SpeechSettings
-from mmretrieve.datatypes import Segment
+from mmretrieve.datatypes import Segment, Sound
 from mmretrieve.errors import MediaError, UsageError, WeightsError
 from mmretrieve.indexers import recognition
 from mmretrieve.indexers.captions import Word
-from mmretrieve.indexers.media import AudioChunk, probe
+from mmretrieve.indexers.media import probe
 from mmretrieve.indexers.recognition import RATE, Recognizer, Take, is_speech, windows
 from mmretrieve.indexers.sidecars import Sidecars, find_sidecars
 from mmretrieve.indexers.speech import SpeechReader, SpeechTrack
@@ -270,7 +270,7 @@ def test_the_language_reaches_a_multilingual_model(
     reader = SpeechReader(SpeechSettings(model="small", language=asked))
     monkeypatch.setattr(
         "mmretrieve.indexers.media.iter_audio",
-        lambda path, rate, warn: iter([AudioChunk(1.0, np.zeros(40 * RATE, np.float32))]),
+        lambda path, rate, warn: iter([Sound(1.0, np.zeros(40 * RATE, np.float32))]),
     )
     track = read(reader, SPEECH)
     assert fake.languages == given
@@ -288,11 +288,11 @@ def test_languages_that_do_not_exist_or_that_the_model_does_not_know(
         read(SpeechReader(SpeechSettings(model="small", language="fj")), SPEECH)
 
 
-def chunked(*parts: tuple[float, float]) -> Iterator[AudioChunk]:
+def chunked(*parts: tuple[float, float]) -> Iterator[Sound]:
     """Chunks of (start, length) in seconds; every sample holds its own time."""
     for start, length in parts:
         n_samples = round(length * RATE)
-        yield AudioChunk(start, (start + np.arange(n_samples) / RATE).astype(np.float32))
+        yield Sound(start, (start + np.arange(n_samples) / RATE).astype(np.float32))
 
 
 def test_long_sound_is_held_in_bounded_windows_cut_between_words(
@@ -347,7 +347,7 @@ def test_what_counts_as_speech(candidate: Take, expected: Any) -> None:
 
 def test_threads_share_a_reader(tmp_path: Path) -> None:
     shared = Recognizer("tiny.en", None, threads=1)
-    chunk = AudioChunk(0.0, speech_samples().astype(np.float32))
+    chunk = Sound(0.0, speech_samples().astype(np.float32))
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda _: shared.transcribe([chunk]).segments, range(3)))
     assert found[0] and found[0] == found[1] == found[2]

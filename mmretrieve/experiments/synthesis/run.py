@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmretrieve.datatypes import MODALITIES, Modality
+from mmretrieve.datatypes import COMMON, Modality
 from mmretrieve.engine import Engine
 from mmretrieve.errors import UsageError
 from mmretrieve.experiments.synthesis import prompts
@@ -33,7 +33,7 @@ class Wanted:
     Without ``endpoint``: by phrases. ``jobs``: requests at a time."""
 
     output: Path
-    modalities: tuple[Modality, ...] = MODALITIES
+    modalities: tuple[Modality, ...] = COMMON
     endpoint: Endpoint | None = None
     jobs: int = 1
 
@@ -91,7 +91,7 @@ def synthesize(
     written = _write(engine, library, done, wanted.output)
     progress.remove()
     return Report(
-        {m: sum(w.modality is m for w in written) for m in MODALITIES},
+        {m: sum(w.modality is m for w in written) for m in COMMON},
         len(chosen),
         n_resumed,
         sum(m.query is None for m in done),

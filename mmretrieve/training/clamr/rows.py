@@ -43,7 +43,7 @@ class Example:
         """Whether the video has content in the modality that the query aims at."""
         if self.target == NO_MODALITY:
             return False
-        modality = Modality(MODALITIES[self.target])
+        modality = MODALITIES[self.target]
         if modality is Modality.FRAMES:
             return bool(self.video.pictures)
         return bool(_text(self.video, modality))

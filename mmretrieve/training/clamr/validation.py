@@ -22,12 +22,6 @@ from mmretrieve.training.clamr.rows import Example, joint_document
 
 MEASURES = parse_measures("R@1,R@5,R@10,nDCG@10")
 
-_REPORTED = {
-    place: Modality.SPEECH if name == "audio" else Modality(name)
-    for place, name in enumerate(MODALITIES)
-}
-"""Modality id -> what it counts as: sound itself answers what is asked of speech."""
-
 
 @dataclass(frozen=True, slots=True)
 class Validation:
@@ -132,7 +126,7 @@ def winning(
         return ()
     if how is Aggregation.MODALITY_MAX:
         values = values.mean(dim=1, keepdim=True).expand_as(values)
-    return tuple(_REPORTED[m] for m in values.argmax(dim=0).tolist())
+    return tuple(MODALITIES[m] for m in values.argmax(dim=0).tolist())
 
 
 def _parts(items: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
