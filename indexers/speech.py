@@ -188,6 +188,8 @@ def _stream_audio(path: Path, index: int) -> Iterator[AudioChunk]:
         while True:
             try:
                 frame = next(frames, None)
+            except MemoryError:
+                raise
             except (av.FFmpegError, OSError):
                 return
             if frame is None:

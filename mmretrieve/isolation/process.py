@@ -143,6 +143,10 @@ class Worker:
         """Whether it can take another file."""
         return not self._stopped and self._process.poll() is None
 
+    def was_killed(self) -> bool:
+        """Whether a signal ended it."""
+        return (self._process.poll() or 0) < 0
+
     def peak_bytes(self) -> int:
         """The most memory that it has taken; 0 if unknown or if it is gone."""
         return peak_bytes(self.pid) or 0

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from mmretrieve.config import Settings
 from mmretrieve.errors import InputError, MmretrieveError, SetupError, UsageError
 from mmretrieve.isolation import wire
-from mmretrieve.isolation.limits import confine
+from mmretrieve.isolation.limits import confine, memory_is_used_up
 
 if TYPE_CHECKING:
     from mmretrieve.datatypes import Probe
-    from mmretrieve.indexers.reading import FileReader
+    from mmretrieve.indexers.reading import FileReader, Wanted
     from mmretrieve.indexers.visual import VisualPassage
 
 _F_SETSIG = 10
@@ -118,20 +118,39 @@ class _Answers:
 
 
 def _serve(reader: FileReader, request: wire.Message, out: _Answers) -> None:
-    from mmretrieve.isolation.records import plain_reading, read_wanted
+    from mmretrieve.isolation.records import read_wanted
 
     path, wanted = Path(os.fsdecode(request.blobs[0])), read_wanted(request.body)
     try:
-        out.send("reading", plain_reading(reader.read(path, out, wanted), wanted))
-    except MemoryError:
-        out.send("failed", {"error": "MemoryError", "text": ""})
-    except (InputError, SetupError, UsageError) as error:
-        out.send("failed", {"error": _known(error), "text": str(error)[:10_000]})
+        answer = _answer(reader, path, wanted, out)
+        if memory_is_used_up():
+            # What a library left out for want of memory looks like damage, or like nothing at all.
+            answer = _NO_MEMORY
+        out.send(*answer)
     except BrokenPipeError:
         raise SystemExit(1) from None
+
+
+_NO_MEMORY = ("failed", {"error": "MemoryError", "text": ""})
+
+
+def _answer(
+    reader: FileReader, path: Path, wanted: Wanted, out: _Answers
+) -> tuple[str, dict[str, Any]]:
+    """Kind and body of what is to be said of a file in the end."""
+    from mmretrieve.isolation.records import plain_reading
+
+    try:
+        return "reading", plain_reading(reader.read(path, out, wanted), wanted)
+    except MemoryError:
+        return _NO_MEMORY
+    except (InputError, SetupError, UsageError) as error:
+        return "failed", {"error": _known(error), "text": str(error)[:10_000]}
+    except BrokenPipeError:
+        raise
     except Exception as error:  # whatever a library raises about one file ends that file alone
         told = f"{type(error).__name__}: {error}"
-        out.send("failed", {"error": "Exception", "text": told[:2_000]})
+        return "failed", {"error": "Exception", "text": told[:2_000]}
 
 
 def _known(error: MmretrieveError) -> str:
