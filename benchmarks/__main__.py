@@ -120,7 +120,7 @@ def _updates(given: argparse.Namespace) -> int:
 def _faults(given: argparse.Namespace) -> int:
     from benchmarks.faults import run
 
-    return run.run(given.kills, given.faults, given.clip_kills, given.seed)
+    return run.run(given.kills, given.faults, (given.clip_kills, given.worker_faults), given.seed)
 
 
 def _concurrency(given: argparse.Namespace) -> int:
@@ -246,7 +246,8 @@ def _add_reliability(commands: Any) -> None:
     faults = commands.add_parser("faults", help="kills, full disks and errors at every stage")
     faults.add_argument("--kills", type=int, default=200, metavar="N", help="of small indexes")
     faults.add_argument("--faults", type=int, default=100, metavar="N", help="of other kinds")
-    faults.add_argument("--clip-kills", type=int, default=12, metavar="N", help="of video runs")
+    faults.add_argument("--clip-kills", type=int, default=60, metavar="N", help="of video runs")
+    faults.add_argument("--worker-faults", type=int, default=30, metavar="N", help="in video runs")
     faults.add_argument("--seed", type=int, default=0)
     concurrency = commands.add_parser(
         "concurrency", help="a writer and four readers, every answer checked"

@@ -45,12 +45,12 @@ def run(arguments: Sequence[str]) -> float:
     return took_s
 
 
-def copies(folder: Path, n: int, clips: Sequence[str] = ("clip_0007.mp4",)) -> Path:
+def copies(folder: Path, n: int, clips: Sequence[str] = ("clip_0007.mp4",), first: int = 0) -> Path:
     """``n`` clips with the content of demo clips and bytes of their own: each ends in a ``free``
-    box (ISO/IEC 14496-12) that holds its number."""
+    box (ISO/IEC 14496-12) that holds its number, counted from ``first``."""
     folder.mkdir(parents=True)
     for i in range(n):
         source = clips_folder() / clips[i % len(clips)]
-        box = struct.pack(">I4sQ", 16, b"free", i)
+        box = struct.pack(">I4sQ", 16, b"free", first + i)
         (folder / f"clip_{i:04}.mp4").write_bytes(source.read_bytes() + box)
     return folder

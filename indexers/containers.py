@@ -71,6 +71,8 @@ def open_media(path: Path) -> Iterator[InputContainer]:
             f"{path.name}: cannot be opened as media: no container that is read here; expected mp4, "
             "mkv, webm, avi, mpeg or the like"
         ) from error
+    except MemoryError:
+        raise
     except (av.FFmpegError, OSError, ValueError) as error:
         raise MediaError(f"{path.name}: cannot be opened as media: {reason_of(error)}") from error
     with container:

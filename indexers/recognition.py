@@ -297,6 +297,8 @@ def _load(name: str, threads: int) -> Any:
             cpu_threads=threads,
             local_files_only=True,
         )
+    except MemoryError:
+        raise
     except Exception as error:  # each layer below raises types of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(

@@ -184,6 +184,8 @@ def _stream_audio(path: Path, index: int) -> Iterator[Sound]:
         while True:
             try:
                 frame = next(frames, None)
+            except MemoryError:
+                raise
             except (av.FFmpegError, OSError):
                 return
             if frame is None:

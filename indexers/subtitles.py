@@ -305,6 +305,8 @@ def _packets(container: InputContainer, wanted: Iterable[int]) -> Iterator[Packe
     while True:
         try:
             packet = next(packets, None)
+        except MemoryError:
+            raise
         except (av.FFmpegError, OSError):
             return
         if packet is None:
@@ -323,6 +325,8 @@ def _packet_cues(container: InputContainer, packet: Packet[Any]) -> list[Cue]:
     length = float((packet.duration or 0) * packet.time_base)
     try:
         decoded: Sequence[Any] = packet.decode()
+    except MemoryError:
+        raise
     except (av.FFmpegError, ValueError):
         return []
     texts = [getattr(part, "dialogue", b"").decode("utf-8", "replace") for part in decoded]

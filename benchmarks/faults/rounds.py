@@ -49,7 +49,8 @@ class Undisturbed:
 
 @dataclass(slots=True)
 class Round:
-    """What came of one disturbed run. ``problems``: what does not hold, none if all is well."""
+    """What came of one disturbed run. ``problems``: what does not hold, none if all is well;
+    ``stayed_s``: how long a worker that hung was let be."""
 
     stage: str
     kind: str
@@ -58,6 +59,7 @@ class Round:
     ended: str = ""
     notes_before: int = 0
     problems: list[str] = field(default_factory=list)
+    stayed_s: float = 0.0
 
 
 def quick(work: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:

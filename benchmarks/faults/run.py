@@ -29,8 +29,9 @@ _SHARED = (
 """What children use, imported once."""
 
 
-def run(n_kills: int, n_faults: int, n_clip_kills: int, seed: int) -> int:
-    """Print counts by stage and kind; 1 where anything was lost, wrong, or hung."""
+def run(n_kills: int, n_faults: int, n_clips: tuple[int, int], seed: int) -> int:
+    """Print counts by stage and kind; 1 where anything was lost, wrong, or hung. ``n_clips``: kills of
+    runs over clips, and faults of their workers."""
     if not is_preloaded():
         return _again_with_the_library()
     for module in _SHARED:
@@ -48,8 +49,8 @@ def run(n_kills: int, n_faults: int, n_clip_kills: int, seed: int) -> int:
                 at = folder / "round"
                 found.append(rounds.play(stage, known[stage.name], kind, at, control, rng))
                 _progress(number, found[-1])
-            if n_clip_kills and not stop:
-                found += clips.rounds(folder / "clips", n_clip_kills, rng)
+            if any(n_clips) and not stop:
+                found += clips.rounds(folder / "clips", *n_clips, rng)
     _tell(result, found, seed)
     result.save()
     return int(any(done.problems for done in found))
@@ -127,5 +128,12 @@ def _tell(result: Result, found: Sequence[Round], seed: int) -> None:
         "readers; after what a user does next nothing at all to find, and tokens, answers and leftovers "
         "as of the undisturbed index."
     )
+    stayed_s = [done.stayed_s for done in found if done.stayed_s]
+    if stayed_s:
+        result.note(
+            f"{len(stayed_s)} workers were stopped in the midst of a file; with a bound of "
+            f"{clips.BOUND_S:.0f} s for a file they were ended after {min(stayed_s):.1f} to "
+            f"{max(stayed_s):.1f} s."
+        )
     for done in [d for d in found if d.problems][:_SHOWN]:
         result.note(f"{done.stage}, {done.kind} at {done.at}: {'; '.join(done.problems)}")

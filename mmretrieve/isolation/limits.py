@@ -19,6 +19,8 @@ _LEAST_BYTES_A_SECOND = 250
 _MAX_FILE_BYTES = 16 * _MIB
 _MAX_OPEN_FILES = 256
 _FIRST_TO_GO = "500"
+_LEAST_LEFT_BYTES = 64 * _MIB
+"""Less than this left of the bound of memory: whatever was asked for last may have been refused."""
 
 
 def time_limit_s(limits: LimitSettings, probe: Probe | None) -> float:
@@ -58,15 +60,21 @@ def _limits_data() -> bool:
     return sys.platform.startswith("linux")
 
 
+def memory_is_used_up() -> bool:
+    """Whether this process is about at its bound of memory. Libraries do not always tell when they are
+    refused memory: they leave out what they could not do."""
+    bound = (
+        resource.getrlimit(resource.RLIMIT_DATA)[0] if _limits_data() else resource.RLIM_INFINITY
+    )
+    taken = _status_bytes("self", "VmData")
+    if bound == resource.RLIM_INFINITY or taken is None:
+        return False
+    return bound - taken < min(_LEAST_LEFT_BYTES, bound // 8)
+
+
 def peak_bytes(process: int) -> int | None:
     """The most memory that a process has really taken; None where the system does not tell."""
-    try:
-        for line in Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        return None
-    return None
+    return _status_bytes(str(process), "VmHWM")
 
 
 def resident_bytes(process: int) -> int | None:
@@ -76,3 +84,13 @@ def resident_bytes(process: int) -> int | None:
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return None
+
+
+def _status_bytes(process: str, name: str) -> int | None:
+    try:
+        for line in Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        return None
+    return None

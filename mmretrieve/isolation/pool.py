@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmretrieve.errors import StoppedError, UsageError
+from mmretrieve.errors import SetupError, StoppedError, UsageError
 from mmretrieve.indexers.reading import EVERYTHING
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ class IsolatedReader:
             SetupError: also if no worker can be started.
         """
         with self._borrowed() as worker:
+            if self._has_started(worker):
+                return worker.read(path, listener, wanted)
+        with self._borrowed() as worker:
             return worker.read(path, listener, wanted)
 
     def hear(
@@ -74,6 +77,21 @@ class IsolatedReader:
         """
         with self._borrowed() as worker:
             yield from worker.hear(path, probe, spans, warn)
+
+    def _has_started(self, worker: Worker) -> bool:
+        """Wait until it can read; false where it was killed before it saw any file, which is neither the
+        fault of a file nor of the installation.
+
+        Raises:
+            SetupError: it does not start.
+        """
+        try:
+            worker.await_ready()
+        except SetupError:
+            if worker.was_killed():
+                return False
+            raise
+        return True
 
     def close(self) -> None:
         """Kill all workers; who waits for one gets an error at once."""

@@ -44,7 +44,7 @@ _PROGRAM = (
 _TICK_S = 0.25
 _LONGEST_TICK_S = 1.0
 """A wait that seemed longer was a sleep of this process or the machine, in which a worker slept too."""
-_START_S = 300.0
+_START_S = 120.0
 _MIB = 1 << 20
 _ROOM = 1.25
 """Resident memory may be so much of the bound: the system's own bound does not count mapped files."""
@@ -168,6 +168,10 @@ class Worker:
     def is_alive(self) -> bool:
         """Whether it can take another file."""
         return not self._stopped and self._process.poll() is None
+
+    def was_killed(self) -> bool:
+        """Whether a signal ended it."""
+        return (self._process.poll() or 0) < 0
 
     def peak_bytes(self) -> int:
         """The most memory that it has taken; 0 if unknown or if it is gone."""

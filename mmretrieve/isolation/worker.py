@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mmretrieve.config import Settings
 from mmretrieve.errors import InputError, MmretrieveError, SetupError, UsageError
 from mmretrieve.isolation import wire
-from mmretrieve.isolation.limits import confine
+from mmretrieve.isolation.limits import confine, memory_is_used_up
 
 if TYPE_CHECKING:
     from mmretrieve.datatypes import Probe
@@ -91,6 +91,9 @@ def _reader(settings: Settings) -> FileReader:
     return FileReader(settings)
 
 
+_Answer = tuple[str, dict[str, Any]]
+
+
 class _Answers:
     """Sends to whoever started this process; safe to share between threads."""
 
@@ -119,26 +122,41 @@ class _Answers:
 
 def _serve(reader: FileReader, request: wire.Message, out: _Answers) -> None:
     try:
-        (_hear if request.kind == "hear" else _read)(reader, request, out)
-    except MemoryError:
-        out.send("failed", {"error": "MemoryError", "text": ""})
-    except (InputError, SetupError, UsageError) as error:
-        out.send("failed", {"error": _known(error), "text": str(error)[:10_000]})
+        answer = _answer(reader, request, out)
+        if memory_is_used_up():
+            # What a library left out for want of memory looks like damage, or like nothing at all.
+            answer = _NO_MEMORY
+        out.send(*answer)
     except BrokenPipeError:
         raise SystemExit(1) from None
+
+
+_NO_MEMORY: _Answer = ("failed", {"error": "MemoryError", "text": ""})
+
+
+def _answer(reader: FileReader, request: wire.Message, out: _Answers) -> _Answer:
+    """Kind and body of what is to be said of a file in the end."""
+    try:
+        return (_hear if request.kind == "hear" else _read)(reader, request, out)
+    except MemoryError:
+        return _NO_MEMORY
+    except (InputError, SetupError, UsageError) as error:
+        return "failed", {"error": _known(error), "text": str(error)[:10_000]}
+    except BrokenPipeError:
+        raise
     except Exception as error:  # whatever a library raises about one file ends that file alone
         told = f"{type(error).__name__}: {error}"
-        out.send("failed", {"error": "Exception", "text": told[:2_000]})
+        return "failed", {"error": "Exception", "text": told[:2_000]}
 
 
-def _read(reader: FileReader, request: wire.Message, out: _Answers) -> None:
+def _read(reader: FileReader, request: wire.Message, out: _Answers) -> _Answer:
     from mmretrieve.isolation.records import plain_reading, read_wanted
 
     path, wanted = Path(os.fsdecode(request.blobs[0])), read_wanted(request.body)
-    out.send("reading", plain_reading(reader.read(path, out, wanted), wanted))
+    return "reading", plain_reading(reader.read(path, out, wanted), wanted)
 
 
-def _hear(reader: FileReader, request: wire.Message, out: _Answers) -> None:
+def _hear(reader: FileReader, request: wire.Message, out: _Answers) -> _Answer:
     """Send the sound of each stretch that has some; a full pipe makes this wait, so that no more than one
     is under way."""
     from mmretrieve.indexers.hearing import hear
@@ -148,7 +166,7 @@ def _hear(reader: FileReader, request: wire.Message, out: _Answers) -> None:
     for number, sound in enumerate(hear(path, spans, out.warn)):
         if sound is not None:
             out.send("sound", *plain_sound(number, sound))
-    out.send("heard", {})
+    return "heard", {}
 
 
 def _known(error: MmretrieveError) -> str:

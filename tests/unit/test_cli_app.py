@@ -190,7 +190,7 @@ def test_an_empty_folder_is_told(capsys: pytest.CaptureFixture[str], tmp_path: P
 def _settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *flags: str) -> Settings | None:
     seen: list[Settings | None] = []
 
-    def create(_: object, settings: Settings | None) -> None:
+    def create(_: object, settings: Settings | None, *, reuse: Path | None) -> None:
         seen.append(settings)
         raise SetupError("far enough")
 
