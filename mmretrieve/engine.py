@@ -287,6 +287,7 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
         if recover(self._fresh(), self._journal, self._seal):
             version = read_manifest(self._folder).format_version
             self._manifest = replace(self._manifest, format_version=version)
+            self.refresh()
 
     def thumbnail(self, video_id: str, start_s: float, end_s: float | None = None) -> bytes | None:
         """The JPEG of the first keyframe from ``start_s`` to ``end_s``, or where there is none the
