@@ -42,7 +42,7 @@ def test_all_ways_on_the_demo(queries: Path, demo_index: Path) -> None:
     means = {
         (row["queries"], row["run"]): row["measures"]["nDCG@10"]["mean"] for row in record["runs"]
     }
-    assert {way for _, way in means} == {way.value for way in Way}
+    assert {way for _, way in means} == {way.value for way in Way} - {Way.AUDIO.value}
     assert means["all", "token_max"] > 0.9
     for modality in ("frames", "speech", "ocr", "metadata"):
         assert means[modality, modality] > 0.9
