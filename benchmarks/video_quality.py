@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.plot import grouped_bars
 from benchmarks.result import RESULTS, Result
 from mmretrieve import Aggregation, Engine, Filter, GroupBy, Modality, Scoring, SearchResult
+from mmretrieve.datatypes import COMMON
 from mmretrieve.evaluation.intervals import compare
 from mmretrieve.evaluation.measures import parse_measures, values
 
@@ -81,7 +82,7 @@ def _ways(engine: Engine) -> dict[str, Rank]:
     )
     ways["mean of similarities"] = lambda text: _by_mean(engine, text)
     ways[NAMELESS] = _by(engine, only=(Modality.FRAMES, Modality.SPEECH, Modality.OCR))
-    return ways | {_alone(m): _by(engine, only=(m,)) for m in Modality}
+    return ways | {_alone(m): _by(engine, only=(m,)) for m in COMMON}
 
 
 def _by(
@@ -113,7 +114,7 @@ def _alone(modality: Modality) -> str:
 
 
 def _differences(result: Result, scores: Mapping[str, Sequence[Scores]]) -> None:
-    alone = [_alone(m) for m in Modality]
+    alone = [_alone(m) for m in COMMON]
     best = max(alone, key=lambda way: _mean(scores[way])[-1])
     rows = []
     for other in (best, ORACLE, RAW):
@@ -145,7 +146,7 @@ def _misses(
 def _draw(means: Mapping[str, Mapping[str, Scores]], counts: Mapping[str, int]) -> None:
     groups = [f"{kind}\n({n} queries)" for kind, n in counts.items()]
     bars = {"all modalities together": [means[JOINT][k][1] for k in counts]}
-    bars |= {_alone(m): [means[_alone(m)][k][1] for k in counts] for m in Modality}
+    bars |= {_alone(m): [means[_alone(m)][k][1] for k in counts] for m in COMMON}
     path = RESULTS / "videos.png"
     if not grouped_bars(path, groups, bars, "right clip among the first five (R@5)"):
         print("matplotlib is not installed: no picture drawn")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mmretrieve.config import EncoderSettings
-from mmretrieve.datatypes import Keyframe, Modality, Segment
+from mmretrieve.datatypes import COMMON, Keyframe, Modality, Segment
 from mmretrieve.errors import UsageError, WeightsError
 from tests import tiny_models as tiny
 
@@ -162,7 +162,7 @@ def test_two_spaces_of_one_query(folder: Path) -> None:
     assert encoder.dims == {"clip": 24, "text": 128}
     assert encoder.dim == 128
     assert encoder.spaces[Modality.FRAMES] == "clip"
-    assert {encoder.spaces[m] for m in Modality if m is not Modality.FRAMES} == {"text"}
+    assert {encoder.spaces[m] for m in COMMON if m is not Modality.FRAMES} == {"text"}
     query = encoder.query("a red balloon")
     assert query.vectors["clip"].shape == (3, 24)
     assert query.vectors["text"].shape == (3, 128)
