@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmretrieve.config import EncoderSettings
 from mmretrieve.datatypes import COMMON, Keyframe, Modality, Segment
+from mmretrieve.encoders.text import RECIPE
 from mmretrieve.errors import UsageError, WeightsError
 from tests import tiny_models as tiny
 
@@ -179,4 +180,5 @@ def test_two_spaces_of_one_query(folder: Path) -> None:
         "bge_small_en_v1.5_int8.onnx",
         "bge_tokenizer.json",
         "text_projection.safetensors",
+        RECIPE,
     }
