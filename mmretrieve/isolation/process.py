@@ -44,7 +44,9 @@ _PROGRAM = (
 _TICK_S = 0.25
 _LONGEST_TICK_S = 1.0
 """A wait that seemed longer was a sleep of this process or the machine, in which a worker slept too."""
-_START_S = 120.0
+START_S = 120.0
+"""Seconds that a worker may take until it can read; then another takes its place."""
+
 _MIB = 1 << 20
 _ROOM = 1.25
 """Resident memory may be so much of the bound: the system's own bound does not count mapped files."""
@@ -202,7 +204,7 @@ class Worker:
         if self._ready:
             return
         try:
-            message = wire.read(lambda n: self._take(n, _START_S))
+            message = wire.read(lambda n: self._take(n, START_S))
         except (EOFError, TimeLimitError, wire.WireError) as error:
             if self._stopped and isinstance(error, EOFError):
                 raise StoppedError("the run was stopped") from None
