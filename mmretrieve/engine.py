@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from mmretrieve.checkpoints import Checkpoints
 from mmretrieve.config import Settings
@@ -38,6 +38,7 @@ from mmretrieve.storage.folder import (
     write_manifest,
 )
 from mmretrieve.storage.journal import Journal
+from mmretrieve.storage.lasting import of_a_state_that_lasts
 from mmretrieve.storage.lock import holder
 from mmretrieve.storage.nulls import WriteNulls, near_nulls, put_nulls, read_nulls, write_nulls
 from mmretrieve.storage.reader import Snapshot
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from mmretrieve.search.searcher import Searcher
 
 
+_T = TypeVar("_T")
 DEVICE_VARIABLE = "MMRETRIEVE_DEVICE"
 _KEPT_QUERIES = 512
 
@@ -215,7 +217,7 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
         from mmretrieve.search.searcher import Request
 
         request = Request(k, scoring or Scoring(), filter or Filter(), group_by, min_confidence)
-        result = self._current().search(query, request)
+        result = self._lasting(lambda: self._current().search(query, request))
         if not thumbnails:
             return result
         return replace(result, hits=tuple(self._with_picture(hit) for hit in result.hits))
@@ -231,6 +233,10 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
         """
         from mmretrieve.scoring.aggregation import Scoring
 
+        chosen = scoring or Scoring()
+        return self._lasting(lambda: self._explain(query, video, at_s, chosen))
+
+    def _explain(self, query: str, video: str, at_s: float | None, scoring: Scoring) -> Hit:
         with self._lock:
             record = self._one(video)
             searcher, snapshot = self._current(), self._opened()
@@ -238,7 +244,7 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
         if record.video_id not in ids:
             raise UsageError(f"{video} was removed from the index just now")
         number = ids.index(record.video_id)
-        hit = searcher.explain(query, number, at_s, scoring or Scoring())
+        hit = searcher.explain(query, number, at_s, scoring)
         if hit is None:
             raise UsageError(
                 f"{video} has no indexed passage at {at_s} s: it lasts {record.duration_s:.1f} s"
@@ -337,6 +343,10 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
                     self._folder, self._manifest, self._chosen_kernels, before.videos
                 )
             return self._opened()
+
+    def _lasting(self, ask: Callable[[], _T]) -> _T:
+        """What ``ask`` gives, asked anew where the state that it read is gone."""
+        return of_a_state_that_lasts(self._folder, ask, self.refresh)
 
     def _current(self) -> Searcher:
         from mmretrieve.search.searcher import Searcher
