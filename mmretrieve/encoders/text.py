@@ -84,7 +84,8 @@ class TextEncoder:
         """
         encodings = [self.tokenize(text) for text in texts]
         lengths = [len(encoding.ids) for encoding in encodings]
-        if sum(lengths) > _FITTING:
+        shared = len(texts) > 1 and sum(lengths) <= _FITTING
+        if not shared:
             wide = [self._states(encoding.ids) for encoding in encodings]
         else:
             every = self._states([i for encoding in encodings for i in encoding.ids])
@@ -94,7 +95,7 @@ class TextEncoder:
         for text, encoding, states in zip(texts, encodings, wide, strict=True):
             offsets = _offsets(encoding)
             lines = list(_lines(text, offsets))
-            if len(lines) > 1 or len(texts) > 1:
+            if shared or len(lines) > 1:  # else a line is all that there is to read
                 near = np.concatenate([self._states(encoding.ids[line]) for line in lines])
                 states = (self._wide * states + (1 - self._wide) * near).astype(np.float32)
             out.append(EncodedText(self.project(states), offsets))

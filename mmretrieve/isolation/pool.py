@@ -59,10 +59,7 @@ class IsolatedReader:
             InputError: also if a bound was reached or the worker died.
             SetupError: also if no worker can be started.
         """
-        with self._borrowed() as worker:
-            if self._has_started(worker):
-                return worker.read(path, listener, wanted)
-        with self._borrowed() as worker:
+        with self._started() as worker:
             return worker.read(path, listener, wanted)
 
     def hear(
@@ -75,23 +72,27 @@ class IsolatedReader:
             InputError: also if a bound was reached or the worker died.
             SetupError: also if no worker can be started.
         """
-        with self._borrowed() as worker:
+        with self._started() as worker:
             yield from worker.hear(path, probe, spans, warn)
 
-    def _has_started(self, worker: Worker) -> bool:
-        """Wait until it can read; false where it was killed before it saw any file, which is neither the
-        fault of a file nor of the installation.
+    @contextlib.contextmanager
+    def _started(self) -> Iterator[Worker]:
+        """A worker that can read. One that is killed before it saw any file, which is neither the fault of
+        a file nor of the installation, is replaced once.
 
         Raises:
             SetupError: it does not start.
         """
-        try:
-            worker.await_ready()
-        except SetupError:
-            if worker.was_killed():
-                return False
-            raise
-        return True
+        with contextlib.ExitStack() as held:
+            worker = held.enter_context(self._borrowed())
+            try:
+                worker.await_ready()
+            except SetupError:
+                if not worker.was_killed():
+                    raise
+                held.close()
+                worker = held.enter_context(self._borrowed())
+            yield worker
 
     def close(self) -> None:
         """Kill all workers; who waits for one gets an error at once."""

@@ -175,14 +175,16 @@ class Searcher:
         is. The latest are kept, so that a query which is filtered after it was asked is ranked once."""
         unit = request.group_by
         key = (query.query.text, scoring.key, unit)
-        if key not in self._judges:
+        judging = self._judges.get(key)
+        if judging is None:
             if replace(request.filter, modalities=MODALITIES) != Filter():
                 ranking = self._rank(query, self.selections(Filter()), scoring, unit, 1)
             known = self._background(scoring, unit)
-            self._judges[key] = judge(known, ranking, unit, fitted=self._fitted)
+            judging = judge(known, ranking, unit, fitted=self._fitted)
+            self._judges[key] = judging
             while len(self._judges) > _KEPT_JUDGES:
                 self._judges.popitem(last=False)
-        return self._judges[key]
+        return judging
 
     def _stages(self, query: PreparedQuery, scoring: Scoring, by_video: bool) -> Stages:
         return self._ranker.stages(query, gated(scoring, query.vectors[0]), by_video)

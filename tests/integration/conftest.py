@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.faults.library import quick_encoder
 from mmretrieve import Engine
 from mmretrieve.config import Settings, SpeechSettings
 from mmretrieve.demo import clips_folder
@@ -46,6 +47,13 @@ def make_subtitle() -> MakeClip:
 @pytest.fixture(scope="session")
 def quiet_settings() -> Settings:
     return QUIET
+
+
+@pytest.fixture
+def words_alone() -> Iterator[None]:
+    """Engines of this process embed by words, at once: for tests of what an index stores."""
+    with quick_encoder():
+        yield
 
 
 @pytest.fixture(autouse=True)

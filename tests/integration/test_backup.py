@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.contents import compare, content
-from benchmarks.faults.library import QUERIES, documents, quick_encoder
+from benchmarks.faults.library import QUERIES, documents
 from benchmarks.faults.stages import flip
 from mmretrieve import Engine
 from mmretrieve.errors import BackupError
@@ -22,11 +21,7 @@ from mmretrieve.storage.reader import Snapshot
 from mmretrieve.storage.schema import TABLES
 from mmretrieve.storage.writer import IndexWriter
 
-
-@pytest.fixture(autouse=True)
-def _quick() -> Iterator[None]:
-    with quick_encoder():
-        yield
+pytestmark = pytest.mark.usefixtures("words_alone")
 
 
 @pytest.fixture

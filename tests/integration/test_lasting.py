@@ -3,14 +3,14 @@ a library."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.faults.library import QUERIES, documents, quick_encoder
+from benchmarks.faults.library import QUERIES, documents
 from mmretrieve import Engine
 from mmretrieve.datatypes import SearchResult
 from mmretrieve.errors import IndexFormatError
@@ -18,11 +18,7 @@ from mmretrieve.search.hits import Describer
 from mmretrieve.search.ranking import Ranker
 from mmretrieve.storage.tables import open_table
 
-
-@pytest.fixture(autouse=True)
-def _quick() -> Iterator[None]:
-    with quick_encoder():
-        yield
+pytestmark = pytest.mark.usefixtures("words_alone")
 
 
 @pytest.fixture

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from benchmarks.contents import Content, compare, content
-from benchmarks.faults.library import QUERIES, documents, quick_encoder
+from benchmarks.faults.library import QUERIES, documents
 from mmretrieve import Engine
 from mmretrieve.cli.app import app
 from mmretrieve.errors import IndexFormatError, IndexWriteError
@@ -23,14 +22,10 @@ from mmretrieve.storage.ledger import LEDGER, read_ledger
 from mmretrieve.storage.migrations import STEPS
 from mmretrieve.storage.schema import TABLES
 
+pytestmark = pytest.mark.usefixtures("words_alone")
+
 DATA = Path(__file__).parents[1] / "data"
 FORMATS = range(1, FORMAT_VERSION + 1)
-
-
-@pytest.fixture(autouse=True)
-def _quick() -> Iterator[None]:
-    with quick_encoder():
-        yield
 
 
 def frozen(version: int, folder: Path) -> tuple[Path, Content]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.contents import compare, content
-from benchmarks.faults.library import QUERIES, documents, quick_encoder
+from benchmarks.faults.library import QUERIES, documents
 from mmretrieve import Engine
 from mmretrieve.errors import CodesError, IndexWriteError, UsageError
 from mmretrieve.health.verify import verify
@@ -20,15 +19,11 @@ from mmretrieve.storage.folder import read_manifest
 from mmretrieve.storage.lock import left_behind
 from mmretrieve.storage.writer import IndexWriter
 
+pytestmark = pytest.mark.usefixtures("words_alone")
+
 
 class Killed(BaseException):
     """Stands for the end of a process."""
-
-
-@pytest.fixture(autouse=True)
-def _quick() -> Iterator[None]:
-    with quick_encoder():
-        yield
 
 
 @pytest.fixture
