@@ -29,6 +29,7 @@ from mmretrieve.cli.exits import ExitCode, report
 from mmretrieve.cli.options import is_verbose
 from mmretrieve.cli.synthesize import synthesize_queries
 from mmretrieve.cli.train import train
+from mmretrieve.lifecycle.interrupts import orderly_interrupts
 
 _EPILOG = (
     "Results go to standard output (a table on a terminal, JSON lines into a pipe), everything else "
@@ -77,7 +78,8 @@ class CommandLine(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a command; errors become exit codes here, where its flags are still known."""
         try:
-            return super().invoke(ctx)
+            with orderly_interrupts():
+                return super().invoke(ctx)
         except (typer.TyperException, typer.Exit, typer.Abort):
             raise
         except BrokenPipeError as error:

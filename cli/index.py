@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from mmretrieve.cli.records import report_record, to_json
 from mmretrieve.cli.text import clean, plural, shown_path
 from mmretrieve.cli.times import took
 from mmretrieve.errors import UsageError
+from mmretrieve.lifecycle.interrupts import orderly_interrupts
 from mmretrieve.reports import FileResult, IndexReport, Outcome
 
 if TYPE_CHECKING:
@@ -192,14 +192,12 @@ def _documents(paths: Sequence[Path], layout: str) -> list[Path | Document]:
 @contextmanager
 def _keeping_what_is_done() -> Iterator[None]:
     """Ctrl-C and SIGTERM end a run after what is ready was committed."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        yield
+        with orderly_interrupts(terminated=True):
+            yield
     except KeyboardInterrupt:
         say(f"interrupted; {_KEPT}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def exit_code(report: IndexReport) -> ExitCode:

@@ -28,6 +28,7 @@ from mmretrieve.errors import CodesError, IndexNotFoundError, PresetMismatchErro
 from mmretrieve.index_care import Care, observed_run, recover
 from mmretrieve.index_facts import index_info, new_manifest, video_info
 from mmretrieve.lifecycle.earlier import EarlierIndex
+from mmretrieve.lifecycle.interrupts import orderly_interrupts
 from mmretrieve.reports import IndexInfo, IndexReport, Progress, VideoInfo
 from mmretrieve.storage.folder import (
     Manifest,
@@ -190,7 +191,10 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
             self._folder, self._manifest, self._settings, self._encoder, self._seal,
             Checkpoints(self._folder, self._seal_midway),
         )  # fmt: skip
-        with observed_run(self._journal, on_progress, dry_run=dry_run) as run:
+        with (
+            orderly_interrupts(),
+            observed_run(self._journal, on_progress, dry_run=dry_run) as run,
+        ):
             run.report = index_all(parts, paths, options, run.progress)
             now = self._fresh().version
             if now != before and not read_nulls(self._folder, now):

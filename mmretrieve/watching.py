@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from mmretrieve.engine import Engine
 from mmretrieve.errors import IndexLockedError, InputError, UsageError
+from mmretrieve.lifecycle.interrupts import orderly_interrupts
 from mmretrieve.lifecycle.settling import Settler
 from mmretrieve.lifecycle.signals import Bell, concern
 from mmretrieve.reports import IndexReport, Progress
@@ -84,7 +82,7 @@ class Watch:
         if self._poll_s is None:
             self._bell.listen(self._roots)
         try:
-            with _terminated_as_interrupted():
+            with orderly_interrupts(terminated=True):
                 while not self._stopped.is_set():
                     self._wait(self._round())
         except KeyboardInterrupt:
@@ -139,20 +137,3 @@ class Watch:
             self._say(f"pruned {report.n_pruned} videos whose files are gone")
         for warning in report.warnings:
             self._say(f"warning: {warning}")
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM does what SIGINT does, where that can be arranged."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
