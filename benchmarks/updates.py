@@ -19,7 +19,7 @@ from mmretrieve.documents import Document
 from mmretrieve.health.findings import Severity
 from mmretrieve.reports import Outcome
 
-SAMPLE_EVERY = 25
+TOLD_EVERY = 25
 _SHOWN = 10
 
 
@@ -81,8 +81,8 @@ def _update(
                 raise RuntimeError(f"update {n} did not index: {report.results}")
             warnings += report.warnings
             late = time.perf_counter() > end
-            if n % SAMPLE_EVERY == 0 or late:
-                rooms.append(_room(index, n, took_ms))
+            rooms.append(_room(index, n, took_ms))
+            if n % TOLD_EVERY == 0 or late:
                 mib = rooms[-1].total / 2**20
                 print(f"{n} updates: {mib:.1f} MiB, {took_ms:.0f} ms", flush=True)
             if late:

@@ -43,7 +43,6 @@ from mmretrieve.storage.lasting import of_a_state_that_lasts
 from mmretrieve.storage.lock import holder
 from mmretrieve.storage.nulls import WriteNulls, near_nulls, put_nulls, read_nulls, write_nulls
 from mmretrieve.storage.reader import Snapshot
-from mmretrieve.storage.records import VideoRecord
 from mmretrieve.whole_index import WholeIndex
 
 if TYPE_CHECKING:
@@ -241,13 +240,12 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
         return self._lasting(lambda: self._explain(query, video, at_s, chosen))
 
     def _explain(self, query: str, video: str, at_s: float | None, scoring: Scoring) -> Hit:
+        from mmretrieve.search.named import the_one_named
+
         with self._lock:
-            record = self._one(video)
             searcher, snapshot = self._current(), self._opened()
-        ids = [v.video_id for v in snapshot.videos]
-        if record.video_id not in ids:
-            raise UsageError(f"{video} was removed from the index just now")
-        number = ids.index(record.video_id)
+        record = the_one_named(snapshot, video)
+        number = [v.video_id for v in snapshot.videos].index(record.video_id)
         hit = searcher.explain(query, number, at_s, scoring)
         if hit is None:
             raise UsageError(
@@ -284,9 +282,11 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
         Raises:
             UsageError: a name that fits no video.
         """
-        records = {r.video_id: r for name in names for r in self._matching(name)}
-        paths = self._opened().paths
-        return tuple(video_info(record, paths[key]) for key, record in records.items())
+        from mmretrieve.search.named import all_named
+
+        snapshot = self._fresh()
+        records = {r.video_id: r for name in names for r in all_named(snapshot, name)}
+        return tuple(video_info(r, snapshot.paths[key]) for key, r in records.items())
 
     def info(self) -> IndexInfo:
         """Counts, sizes and failures."""
@@ -441,26 +441,6 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
                 f"a new folder (--index NEW --reuse {self._folder} keeps what was recognised), or install "
                 "the version of mmretrieve that it was built with"
             )
-
-    def _matching(self, name: str) -> list[VideoRecord]:
-        from mmretrieve.search.filters import matches
-
-        snapshot = self._fresh()
-        options = {name, os.path.abspath(name)}  # noqa: PTH100 - as indexing does, without resolve()
-        found = [
-            v for v in snapshot.videos
-            if any(matches(v.video_id, snapshot.paths[v.video_id], option) for option in options)
-        ]  # fmt: skip
-        if not found:
-            raise UsageError(f"no video in the index fits {name!r}: `mmretrieve ls` shows them all")
-        return found
-
-    def _one(self, name: str) -> VideoRecord:
-        found = self._matching(name)
-        if len(found) > 1:
-            paths = ", ".join(self._opened().paths[v.video_id] for v in found[:3])
-            raise UsageError(f"{name!r} fits {len(found)} videos ({paths}, ...): name one of them")
-        return found[0]
 
     def _with_picture(self, hit: Hit) -> Hit:
         start_s, end_s = hit.moment.best_s or 0.0, hit.moment.end_s

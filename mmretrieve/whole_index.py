@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mmretrieve.datatypes import ConfidenceLabel, Filter, GroupBy, QueryTokens, SearchResult, Way
 from mmretrieve.errors import UsageError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mmretrieve.search.similarities import Similarities
     from mmretrieve.search.ways import Rank
 
+_T = TypeVar("_T")
+
 
 class WholeIndex(ABC):
     """Similarities and rankings of all documents, for what a search of few cannot give."""
@@ -24,6 +26,10 @@ class WholeIndex(ABC):
     @abstractmethod
     def everything(self) -> Everything:
         """All documents of the newest state."""
+
+    @abstractmethod
+    def _lasting(self, ask: Callable[[], _T]) -> _T:
+        """What ``ask`` gives, asked anew where the state that it read is gone."""
 
     @abstractmethod
     def encode_query(self, query: str) -> QueryTokens:
@@ -65,7 +71,9 @@ class WholeIndex(ABC):
         scoring, only = scoring_of(way), modality_of(way)
         if scoring is None:
             tokens = self.encode_query(query)
-            return self.everything().search(way, tokens, k, wanted, group_by, min_confidence)
+            return self._lasting(
+                lambda: self.everything().search(way, tokens, k, wanted, group_by, min_confidence)
+            )
         if only is not None and only not in wanted.modalities:
             raise UsageError(f"{way} alone, but the filter leaves {only} out: search in {only}")
         wanted = replace(wanted, modalities=wanted.modalities if only is None else (only,))

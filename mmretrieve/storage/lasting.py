@@ -27,8 +27,8 @@ def of_a_state_that_lasts(folder: Path, ask: Callable[[], _T], forget: Callable[
     for _ in range(_TIMES):
         try:
             return ask()
-        except OSError as error:
-            if error.errno is not None and not isinstance(error, FileNotFoundError):
+        except (OSError, ValueError) as error:
+            if not _may_be_gone(error):
                 raise  # a failing disk or a lost permission, which asking again does not mend
             forget()
             missing = error
@@ -36,3 +36,11 @@ def of_a_state_that_lasts(folder: Path, ask: Callable[[], _T], forget: Callable[
         f"a file of {folder} is missing ({missing}): `mmretrieve verify` says what is damaged, "
         "`mmretrieve repair` mends what can be mended"
     ) from missing
+
+
+def _may_be_gone(error: OSError | ValueError) -> bool:
+    """Whether a file may be missing. LanceDB says so by an error without a number where it reads some rows,
+    and within an ``ArrowInvalid`` where it reads a whole table."""
+    if isinstance(error, OSError):
+        return error.errno is None or isinstance(error, FileNotFoundError)
+    return type(error).__name__ == "ArrowInvalid" and "Not found" in str(error)

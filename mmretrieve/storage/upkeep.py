@@ -85,18 +85,35 @@ def _tend(folder: Path, name: str, limits: UpkeepLimits) -> None:
     dataset = open_table(folder, name)
     target = due(_fragments(dataset), limits)
     if target is not None:
-        dataset.optimize.compact_files(
+        # What a merge writes comes on top: let go of what is old before, so that they do not add up.
+        _let_go(folder, name, limits, coming=_rewritten_bytes(dataset, target, limits))
+        open_table(folder, name).optimize.compact_files(
             target_rows_per_fragment=max(target, 1),
             materialize_deletions=True,
             materialize_deletions_threshold=limits.dead_share,
             num_threads=1,
         )
-    place = folder / "lance" / f"{name}.lance"
-    wasteful = _size(place) > limits.waste * _live_bytes(open_table(folder, name)) + _SMALL_BYTES
+    _let_go(folder, name, limits)
+
+
+def _let_go(folder: Path, name: str, limits: UpkeepLimits, coming: int = 0) -> None:
+    """Remove old versions where they, and so many bytes to come, take more than they may."""
+    dataset, place = open_table(folder, name), folder / "lance" / f"{name}.lance"
+    wasteful = _size(place) + coming > limits.waste * _live_bytes(dataset) + _SMALL_BYTES
     if wasteful or sum(1 for _ in (place / "_versions").iterdir()) >= limits.versions:
         kept = min(KEEP_AT_LEAST, KEEP_OLD_VERSIONS) if wasteful else KEEP_OLD_VERSIONS
         # Nobody else writes while the lock is held: what no version names is left by a crash.
         dataset.cleanup_old_versions(older_than=kept, delete_unverified=True)
+
+
+def _rewritten_bytes(dataset: Any, target: int, limits: UpkeepLimits) -> int:
+    """Bytes of the fragments that a merge reads: those below its target, or with many deleted rows."""
+    return sum(
+        _bytes_of(fragment)
+        for fragment in dataset.get_fragments()
+        if fragment.physical_rows < target
+        or fragment.num_deletions > limits.dead_share * fragment.physical_rows
+    )
 
 
 def _fragments(dataset: Any) -> list[Fragment]:
@@ -104,11 +121,11 @@ def _fragments(dataset: Any) -> list[Fragment]:
 
 
 def _live_bytes(dataset: Any) -> int:
-    return sum(
-        file.file_size_bytes or 0
-        for fragment in dataset.get_fragments()
-        for file in fragment.metadata.files
-    )
+    return sum(_bytes_of(fragment) for fragment in dataset.get_fragments())
+
+
+def _bytes_of(fragment: Any) -> int:
+    return sum(file.file_size_bytes or 0 for file in fragment.metadata.files)
 
 
 def _size(folder: Path) -> int:

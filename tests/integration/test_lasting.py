@@ -12,8 +12,9 @@ import pytest
 
 from benchmarks.faults.library import QUERIES, documents
 from mmretrieve import Engine
-from mmretrieve.datatypes import SearchResult
+from mmretrieve.datatypes import SearchResult, Way
 from mmretrieve.errors import IndexFormatError
+from mmretrieve.search.everything import Everything
 from mmretrieve.search.hits import Describer
 from mmretrieve.search.ranking import Ranker
 from mmretrieve.storage.tables import open_table
@@ -80,6 +81,25 @@ def test_an_open_engine_outlives_a_compaction_without_a_commit(index: Path) -> N
         assert reader.explain(QUERIES[0], "doc-004").score > 0
         assert _told(reader.search(QUERIES[2]))
         assert _told(reader.search(QUERIES[0])) == before
+
+
+def test_a_baseline_goes_on_when_its_state_is_gone(
+    index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, slept = Everything.search, []
+
+    def after_a_sleep(*arguments: Any, **named: Any) -> Any:
+        if not slept:
+            slept.append(1)
+            _replace_all(index)
+        return work(*arguments, **named)
+
+    monkeypatch.setattr(Everything, "search", after_a_sleep)
+    with Engine.open(index) as reader:
+        found = _told(reader.search_by(Way.RRF, QUERIES[0]))
+    assert slept
+    with Engine.open(index) as fresh:
+        assert found == _told(fresh.search_by(Way.RRF, QUERIES[0]))
 
 
 def test_a_missing_file_of_the_newest_state_is_named(index: Path) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
+import lance
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from mmretrieve.storage import upkeep
@@ -58,3 +62,37 @@ def test_a_failing_compaction_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(upkeep, "_tend", fails)
     (note,) = upkeep.tend(tmp_path)
     assert "table 'videos'" in note and "No space left on device" in note
+
+
+def test_what_is_old_goes_before_a_merge_writes_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a table takes the room of its old versions and of its new one at once."""
+    monkeypatch.setattr(upkeep, "KEEP_AT_LEAST", timedelta(0))
+    place = tmp_path / "lance" / "videos.lance"
+    rng = np.random.default_rng(0)
+
+    def rows(n: int) -> pa.Table:
+        return pa.table({"n": np.arange(n), "picture": [rng.bytes(4_096) for _ in range(n)]})
+
+    table = lance.write_dataset(rows(400), place)
+    for _ in range(3):
+        table.delete("n < 110")
+        table = lance.write_dataset(rows(110), place, mode="append")
+    sizes: list[int] = []
+    merge = upkeep._let_go
+
+    def watched(folder: Path, name: str, limits: UpkeepLimits, coming: int = 0) -> None:
+        before = upkeep._size(place)
+        merge(folder, name, limits, coming)
+        sizes.extend((before, upkeep._size(place)))
+
+    monkeypatch.setattr(upkeep, "_let_go", watched)
+    upkeep._tend(tmp_path, "videos", UpkeepLimits())
+    before, without_old, with_merged, last = sizes
+    needed = 400 * 4_096
+    assert before > 1.7 * needed
+    assert without_old < 1.4 * needed
+    assert with_merged < 2.5 * needed
+    assert last < 1.2 * needed
+    assert lance.dataset(place).count_rows() == 400
