@@ -40,6 +40,8 @@ _CLIPS = ("clip_0007.mp4", "GX010115.mp4", "nature/IMG_2201.mp4", "lecture_05.mp
 BOUND_S = 15.0
 _SETTINGS = f"[limits]\ntime_floor_s = {BOUND_S}\ntime_factor = 0.1\n"
 _LOOK_S = 0.002
+_SHARE = 0.7
+"""Of the time that a stage took undisturbed, so that it is not over when the signal comes."""
 _GONE_S = 20.0
 _WELL = (0, 1, 130, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
 """How a process may end that was sent a signal, or (1) had a file fail with its worker."""
@@ -119,7 +121,8 @@ def _schedule(n_kills: int, n_faults: int, rng: random.Random) -> Iterator[tuple
 
 def _aim(kind: str, stage: str, start: Start, rng: random.Random) -> Aim:
     number = rng.randrange(len(start.stages[stage]))
-    return Aim(kind, stage, number + 1, rng.random() * start.stages[stage][number])
+    delay_s = _SHARE * rng.random() * start.stages[stage][number]
+    return Aim(kind, stage, number + 1, delay_s)
 
 
 def _undisturbed(folder: Path, library: Path, start: Path | None) -> Start:

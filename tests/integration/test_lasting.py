@@ -86,7 +86,7 @@ def test_an_open_engine_outlives_a_compaction_without_a_commit(index: Path) -> N
 def test_a_baseline_goes_on_when_its_state_is_gone(
     index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work, slept = Everything.search, []
+    work, slept = Everything.search, list[int]()
 
     def after_a_sleep(*arguments: Any, **named: Any) -> Any:
         if not slept:
