@@ -87,10 +87,20 @@ def _extraction(row: Mapping[str, Any]) -> Extraction:
 
 
 def read_traces(folder: Path) -> dict[str, tuple[TracePoint, ...]]:
-    """Revision -> coarse pictures over time, of all videos that have some."""
+    """Revision -> coarse pictures over time, of all videos that have some.
+
+    Raises:
+        IndexFormatError: the index was made before there were any.
+    """
     if not table_exists(folder, NAME):
         return {}
-    rows = open_table(folder, NAME).to_table(columns=["revision", "trace_s", "trace"]).to_pylist()
+    table = open_table(folder, NAME)
+    if "trace_s" not in table.schema.names:
+        raise IndexFormatError(
+            f"{folder} was made by a version that kept nothing to compare videos by: index again into a "
+            "new folder"
+        )
+    rows = table.to_table(columns=["revision", "trace_s", "trace"]).to_pylist()
     return {row["revision"]: tuple(_points(row)) for row in rows if row["trace_s"]}
 
 

@@ -19,9 +19,11 @@ from mmretrieve import Engine
 from mmretrieve.config import OcrSettings, Settings, SpeechSettings
 from mmretrieve.datatypes import TracePoint
 from mmretrieve.demo import clips_folder
+from mmretrieve.errors import IndexFormatError
 from mmretrieve.indexers.media import iter_frames, probe
 from mmretrieve.indexers.trace import MOST_POINTS, Tracer
 from mmretrieve.lifecycle.duplicates import find_pairs, groups
+from mmretrieve.storage.tables import open_table
 from tests import clips
 
 MakeClip = Callable[..., Path]
@@ -161,3 +163,13 @@ def test_the_command_tells_of_copies_and_equal_files(tmp_path: Path, make_clip: 
     assert stretch["first_span_s"][1] - stretch["first_span_s"][0] == pytest.approx(
         length_s, abs=1.5
     )
+
+
+def test_an_index_from_before_there_were_traces_is_named(
+    tmp_path: Path, make_clip: MakeClip
+) -> None:
+    with Engine.create(tmp_path / "index", FAST) as engine:
+        engine.index([make_clip(tmp_path / "one.mp4", 1)])
+        open_table(tmp_path / "index", "extractions").drop_columns(["trace_s", "trace"])
+        with pytest.raises(IndexFormatError, match="index again into a new folder"):
+            engine.duplicates()
