@@ -195,18 +195,21 @@ def _alignments(a: _Floats, b: _Floats, limits: DuplicateLimits) -> list[tuple[i
     n_a, n_b = len(a), len(b)
     least = max(round(limits.overlap_s / STEP_S), round(limits.overlap_share * min(n_a, n_b)), 2)
     pictures = _unit(a) @ _unit(b).T
+    means = {
+        s: float(np.diagonal(pictures, -s).mean()) for s in range(least - n_b, n_a - least + 1)
+    }
+    alike = {shift: mean for shift, mean in means.items() if mean >= limits.alike - 0.05}
+    if not alike:
+        return []
     moved_a, moved_b = ((x - np.median(x, axis=0)).reshape(len(x), -1) for x in (a, b))
     changes = moved_a @ moved_b.T
     power_a, power_b = ((x**2).sum(axis=1) for x in (moved_a, moved_b))
     found = []
-    for shift in range(least - n_b, n_a - least + 1):
-        mean = np.diagonal(pictures, -shift).mean()
-        if mean < limits.alike - 0.05:
-            continue
+    for shift, mean in alike.items():
         n = min(n_a - max(shift, 0), n_b - max(-shift, 0))
         power = power_a[max(shift, 0) :][:n].sum() * power_b[max(-shift, 0) :][:n].sum()
         moves = np.diagonal(changes, -shift).sum() / max(float(np.sqrt(power)), 1e-6)
-        found.append((float(mean), float(moves), shift, n))
+        found.append((mean, float(moves), shift, n))
     likely = sorted(found, reverse=True)[:_SPREAD]
     likely += sorted(found, key=lambda one: one[1], reverse=True)[:_SPREAD]
     return list(dict.fromkeys((shift, n) for _, _, shift, n in likely))
