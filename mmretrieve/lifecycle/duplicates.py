@@ -31,7 +31,7 @@ class DuplicateLimits:
     alike: float = 0.9
     moves: float = 0.9
     still: float = 3.0
-    same: float = 0.985
+    same: float = 0.99
     overlap_s: float = 1.0
     overlap_share: float = 0.4
 
