@@ -18,9 +18,10 @@ from mmretrieve.storage.tables import open_table, table_exists
 
 KEEP_OLD_VERSIONS = timedelta(minutes=10)
 """Readers that opened the index before a compaction keep their snapshot for this long."""
-KEEP_AT_LEAST = timedelta(seconds=15)
+KEEP_AT_LEAST = timedelta(seconds=5)
 """And for this long where old versions take more room than :class:`UpkeepLimits` allows: a search opens the
-newest state when it begins, and is over in a fraction of that."""
+newest state when it begins, is over in a fraction of that, and asks again where it was not
+(:mod:`mmretrieve.storage.lasting`)."""
 
 
 _SMALL_BYTES = 1 << 16
