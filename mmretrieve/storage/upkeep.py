@@ -43,10 +43,15 @@ class UpkeepLimits:
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """Rows in a fragment's files, and how many of them are deleted."""
+    """Rows in a fragment's files, how many of them are deleted, and bytes of the files."""
 
     n_rows: int
     n_deleted: int
+    n_bytes: int = 0
+
+    def is_worn(self, limits: UpkeepLimits) -> bool:
+        """Whether so many rows are deleted that it is rewritten without them."""
+        return self.n_deleted > limits.dead_share * self.n_rows
 
 
 def due(fragments: Sequence[Fragment], limits: UpkeepLimits) -> int | None:
@@ -61,8 +66,7 @@ def due(fragments: Sequence[Fragment], limits: UpkeepLimits) -> int | None:
     full = [tier for tier, count in counts.items() if count >= limits.fan_in]
     if full:
         return int(limits.fan_in ** (1 + max(full)))
-    dead = any(f.n_deleted > limits.dead_share * f.n_rows for f in fragments)
-    return 0 if dead else None
+    return 0 if any(f.is_worn(limits) for f in fragments) else None
 
 
 def tend(folder: Path, limits: UpkeepLimits | None = None) -> tuple[str, ...]:
@@ -84,11 +88,13 @@ def tend(folder: Path, limits: UpkeepLimits | None = None) -> tuple[str, ...]:
 
 def _tend(folder: Path, name: str, limits: UpkeepLimits) -> None:
     dataset = open_table(folder, name)
-    target = due(_fragments(dataset), limits)
+    fragments = _fragments(dataset)
+    target = due(fragments, limits)
     if target is not None:
         # What a merge writes comes on top: let go of what is old before, so that they do not add up.
-        _let_go(folder, name, limits, coming=_rewritten_bytes(dataset, target, limits))
-        open_table(folder, name).optimize.compact_files(
+        read = [f for f in fragments if f.n_rows < target or f.is_worn(limits)]
+        _let_go(folder, name, limits, coming=sum(f.n_bytes for f in read))
+        dataset.optimize.compact_files(
             target_rows_per_fragment=max(target, 1),
             materialize_deletions=True,
             materialize_deletions_threshold=limits.dead_share,
@@ -100,33 +106,21 @@ def _tend(folder: Path, name: str, limits: UpkeepLimits) -> None:
 def _let_go(folder: Path, name: str, limits: UpkeepLimits, coming: int = 0) -> None:
     """Remove old versions where they, and so many bytes to come, take more than they may."""
     dataset, place = open_table(folder, name), folder / "lance" / f"{name}.lance"
-    wasteful = _size(place) + coming > limits.waste * _live_bytes(dataset) + _SMALL_BYTES
+    live = sum(f.n_bytes for f in _fragments(dataset))
+    wasteful = _size(place) + coming > limits.waste * live + _SMALL_BYTES
     if wasteful or sum(1 for _ in (place / "_versions").iterdir()) >= limits.versions:
         kept = min(KEEP_AT_LEAST, KEEP_OLD_VERSIONS) if wasteful else KEEP_OLD_VERSIONS
         # Nobody else writes while the lock is held: what no version names is left by a crash.
         dataset.cleanup_old_versions(older_than=kept, delete_unverified=True)
 
 
-def _rewritten_bytes(dataset: Any, target: int, limits: UpkeepLimits) -> int:
-    """Bytes of the fragments that a merge reads: those below its target, or with many deleted rows."""
-    return sum(
-        _bytes_of(fragment)
-        for fragment in dataset.get_fragments()
-        if fragment.physical_rows < target
-        or fragment.num_deletions > limits.dead_share * fragment.physical_rows
-    )
-
-
 def _fragments(dataset: Any) -> list[Fragment]:
-    return [Fragment(f.physical_rows, f.num_deletions) for f in dataset.get_fragments()]
-
-
-def _live_bytes(dataset: Any) -> int:
-    return sum(_bytes_of(fragment) for fragment in dataset.get_fragments())
-
-
-def _bytes_of(fragment: Any) -> int:
-    return sum(file.file_size_bytes or 0 for file in fragment.metadata.files)
+    return [
+        Fragment(
+            f.physical_rows, f.num_deletions, sum(x.file_size_bytes or 0 for x in f.metadata.files)
+        )
+        for f in dataset.get_fragments()
+    ]
 
 
 def _size(folder: Path) -> int:

@@ -80,11 +80,11 @@ def test_what_is_old_goes_before_a_merge_writes_more(
         table.delete("n < 110")
         table = lance.write_dataset(rows(110), place, mode="append")
     sizes: list[int] = []
-    merge = upkeep._let_go
+    let_go = upkeep._let_go
 
     def watched(folder: Path, name: str, limits: UpkeepLimits, coming: int = 0) -> None:
         before = upkeep._size(place)
-        merge(folder, name, limits, coming)
+        let_go(folder, name, limits, coming)
         sizes.extend((before, upkeep._size(place)))
 
     monkeypatch.setattr(upkeep, "_let_go", watched)
