@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from mmretrieve.storage import upkeep
-from mmretrieve.storage.upkeep import Fragment, UpkeepLimits, due
+from mmretrieve.storage.upkeep import Fragment, UpkeepLimits, due, portion
 
 LIMITS = UpkeepLimits(fan_in=4, dead_share=0.25)
 
@@ -24,8 +24,24 @@ def test_fragments_of_a_size_are_merged_when_there_are_enough() -> None:
     assert due(whole(1, 1, 1), LIMITS) is None
     assert due(whole(1, 2, 3, 1), LIMITS) == 4
     assert due(whole(100, 1, 1, 1), LIMITS) is None
-    assert due(whole(5, 7, 9, 15, 1), LIMITS) == 16
+    assert due(whole(5, 7, 9, 15, 1, 100), LIMITS) == 16
     assert due([], LIMITS) is None
+
+
+def test_a_merge_touches_a_part_of_a_table_only() -> None:
+    assert due(whole(*[20] * 5), LIMITS) is None
+    assert due(whole(*[20] * 5, 10, 10, 10, 10), LIMITS) == 16
+    assert due(whole(*[5] * 8), LIMITS) is None, "each is an eighth"
+
+
+def test_merges_are_done_as_room_allows() -> None:
+    limits, live, small = UpkeepLimits(waste=1.5), 10 << 20, upkeep._SMALL_BYTES
+    mib = 1 << 20
+    assert portion([2 * mib, 2 * mib, 2 * mib], live, 0, limits) == 2
+    assert portion([2 * mib, 2 * mib], live, 4 * mib, limits) == 0
+    assert portion([20 * mib, 1], live, small, limits) == 1, "else it would never be done"
+    assert portion([20 * mib, 1], live, 4 * mib, limits) == 0
+    assert portion([], live, 0, limits) == 0
 
 
 def test_deleted_rows_go_when_they_are_many() -> None:
@@ -96,3 +112,32 @@ def test_what_is_old_goes_before_a_merge_writes_more(
     assert with_merged < 2.5 * needed
     assert last < 1.2 * needed
     assert lance.dataset(place).count_rows() == 400
+
+
+def test_a_merge_waits_for_readers_of_what_it_replaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is let go of: half a table more is all that merges may take, and rows are left as they are."""
+    monkeypatch.setattr(upkeep, "KEEP_AT_LEAST", timedelta(minutes=1))
+    place, limits = tmp_path / "lance" / "videos.lance", UpkeepLimits(fan_in=4)
+    rng = np.random.default_rng(0)
+    for n in range(0, 160, 10):
+        rows = pa.table(
+            {"n": np.arange(n, n + 10), "picture": [rng.bytes(8_192) for _ in range(10)]}
+        )
+        lance.write_dataset(rows, place, mode="append", enable_stable_row_ids=True)
+    before = lance.dataset(place).to_table(with_row_id=True)
+    sizes = []
+    for _ in range(8):
+        upkeep._tend(tmp_path, "videos", limits)
+        sizes.append(upkeep._size(place))
+    needed = 160 * 8_192
+    assert 1.1 * needed < sizes[0] < 1.6 * needed + upkeep._SMALL_BYTES
+    assert len(set(sizes)) < 8 and sizes[-1] < 1.6 * needed + upkeep._SMALL_BYTES
+    monkeypatch.setattr(upkeep, "KEEP_AT_LEAST", timedelta(0))
+    for _ in range(8):
+        upkeep._tend(tmp_path, "videos", limits)
+    merged = lance.dataset(place)
+    assert len(merged.get_fragments()) <= 8
+    assert upkeep._size(place) < limits.waste * needed + upkeep._SMALL_BYTES
+    assert merged.to_table(with_row_id=True).sort_by("n").equals(before)
