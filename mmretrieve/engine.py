@@ -401,6 +401,9 @@ class Engine(WholeIndex, ReportsDuplicates, Care):
 
     def everything(self) -> Everything:
         """All documents of the newest state; see :class:`WholeIndex`."""
+        return self._lasting(self._whole)
+
+    def _whole(self) -> Everything:
         from mmretrieve.search.everything import Everything
 
         with self._lock:

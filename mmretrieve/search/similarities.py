@@ -61,10 +61,12 @@ class Similarities:
 
 
 class SimilarityScan:
-    """Similarities over one snapshot."""
+    """Similarities over one snapshot, all of which is read at once: many queries may take longer than its
+    files last."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
+        self._library = snapshot.library
         self._spaces = [snapshot.manifest.space(m) for m in MODALITIES]
         searchable, kernels = snapshot.searchable, snapshot.kernels
         self._chance = {
@@ -78,7 +80,7 @@ class SimilarityScan:
         """The cells of each document."""
         if unit not in self._documents:
             make = whole.videos if unit is GroupBy.VIDEO else whole.passages
-            self._documents[unit] = make(self._snapshot.library.cells)
+            self._documents[unit] = make(self._library.cells)
         return self._documents[unit]
 
     def units(self, unit: GroupBy) -> Units:
@@ -92,7 +94,7 @@ class SimilarityScan:
     ) -> Iterator[Similarities]:
         """One result a query, in their order; ``keep`` ``(n_cells,)``: cells that take part."""
         documents, units = self.documents(unit), self.units(unit)
-        cells = self._snapshot.library.cells
+        cells = self._library.cells
         for batch in _batches(queries, len(cells)):
             maxima = self._maxima(batch)
             every = similarities(documents, cells.modality, maxima)
@@ -113,7 +115,7 @@ class SimilarityScan:
     ) -> Similarities:
         """The same with some tokens of one video left out: cell -> which of its tokens. Only for
         similarities to whole videos."""
-        cells, vectors = self._snapshot.library.cells, self._snapshot.library.vectors
+        cells, vectors = self._library.cells, self._library.vectors
         document = found.units.video_ids.index(video_id)
         documents = self.documents(GroupBy.VIDEO)
         row = np.full(found.values.shape[1:], -np.inf, np.float32)
@@ -135,7 +137,7 @@ class SimilarityScan:
         return prepare(query, spaces, self._snapshot.kernels)
 
     def _describe(self, unit: GroupBy) -> Units:
-        documents, cells = self.documents(unit), self._snapshot.library.cells
+        documents, cells = self.documents(unit), self._library.cells
         sizes = np.bincount(
             documents.document, np.diff(cells.offsets)[documents.cell], len(documents.video)
         )
@@ -160,7 +162,7 @@ class SimilarityScan:
 
     def _maxima(self, batch: list[QueryTokens]) -> Array:
         """``(n_cells, n_tokens of all queries)``."""
-        cells, vectors = self._snapshot.library.cells, self._snapshot.library.vectors
+        cells, vectors = self._library.cells, self._library.vectors
         queries = {space: _side_by_side(batch, space) for space in sorted(set(self._spaces))}
         width = sum(len(query.texts) for query in batch)
         out = np.full((len(cells), width), -np.inf, np.float32)

@@ -8,15 +8,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.faults.library import QUERIES, documents
 from mmretrieve import Engine
 from mmretrieve.datatypes import SearchResult, Way
 from mmretrieve.errors import IndexFormatError
-from mmretrieve.search.everything import Everything
 from mmretrieve.search.hits import Describer
 from mmretrieve.search.ranking import Ranker
+from mmretrieve.storage import reader
+from mmretrieve.storage.library import Library, read_library
 from mmretrieve.storage.tables import open_table
 
 pytestmark = pytest.mark.usefixtures("words_alone")
@@ -83,23 +85,40 @@ def test_an_open_engine_outlives_a_compaction_without_a_commit(index: Path) -> N
         assert _told(reader.search(QUERIES[0])) == before
 
 
-def test_a_baseline_goes_on_when_its_state_is_gone(
-    index: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    work, slept = Everything.search, list[int]()
+@pytest.fixture
+def slept(index: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Not empty once a reader slept, just before it read all documents, while a writer replaced them."""
+    done: list[int] = []
 
-    def after_a_sleep(*arguments: Any, **named: Any) -> Any:
-        if not slept:
-            slept.append(1)
+    def after_a_sleep(snapshot: reader.Snapshot) -> Library:
+        if not done:
+            done.append(1)
             _replace_all(index)
-        return work(*arguments, **named)
+        return read_library(snapshot)
 
-    monkeypatch.setattr(Everything, "search", after_a_sleep)
-    with Engine.open(index) as reader:
-        found = _told(reader.search_by(Way.RRF, QUERIES[0]))
+    monkeypatch.setattr(reader, "read_library", after_a_sleep)
+    return done
+
+
+def test_a_baseline_goes_on_when_its_state_is_gone(index: Path, slept: list[int]) -> None:
+    with Engine.open(index) as asked:
+        found = _told(asked.search_by(Way.RRF, QUERIES[0]))
     assert slept
     with Engine.open(index) as fresh:
         assert found == _told(fresh.search_by(Way.RRF, QUERIES[0]))
+
+
+def test_similarities_of_many_queries_outlast_the_state_that_they_read(
+    index: Path, slept: list[int]
+) -> None:
+    with Engine.open(index) as asked, Engine.open(index) as fresh:
+        queries = [asked.encode_query(text) for text in QUERIES[:2]]
+        found = asked.all_similarities(queries)
+        assert slept
+        wanted = [similar.values for similar in fresh.all_similarities(queries)]
+        _replace_all(index)
+        for similar, values in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(similar.values, values)
 
 
 def test_a_missing_file_of_the_newest_state_is_named(index: Path) -> None:
