@@ -158,7 +158,9 @@ def index(
     given_flags = _Given(preset, weights, model, asr, language, ocr, jobs, log_file)
     wanted = _settings(index, settings, given_flags)
     from mmretrieve.engine import Engine
+    from mmretrieve.storage.memory import keep_memory_flat
 
+    keep_memory_flat()
     with (
         _keeping_what_is_done(),
         Engine.create(index, wanted, reuse=reuse) as engine,

@@ -48,8 +48,10 @@ def watch(
     if folders:
         raise UsageError(f"{folders[0]}: no folder; expected folders of videos to watch")
     from mmretrieve.engine import Engine
+    from mmretrieve.storage.memory import keep_memory_flat
     from mmretrieve.watching import Watch, WatchOptions
 
+    keep_memory_flat()
     options = WatchOptions(tuple(exclude or ()), prune, settle_s=settle, poll_s=poll)
     with Engine.create(index) as engine:
         told = None if quiet else plain_progress(verbose=verbose)

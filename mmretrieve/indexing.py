@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +33,7 @@ from mmretrieve.lifecycle.states import (
     video_states,
 )
 from mmretrieve.lifecycle.telling import Teller
+from mmretrieve.lifecycle.turns import Turns
 from mmretrieve.reports import FileResult, IndexReport, Outcome, Progress, Stage
 from mmretrieve.storage.folder import Manifest
 from mmretrieve.storage.reader import Snapshot
@@ -107,8 +107,7 @@ class IndexRun:
         self._results: dict[str, FileResult] = {}
         self._warnings: list[str] = []
         self._n_pruned = 0
-        self._turns: dict[int, threading.Lock] = {}
-        self._claims: dict[str, threading.Lock] = {}
+        self._turns = Turns()
 
     def run(
         self, paths: Sequence[Path], on_progress: Callable[[Progress], None] | None
@@ -343,14 +342,11 @@ class IndexRun:
     def _claimed(self, path: Path, size_bytes: int, ingestor: Ingestor) -> Iterator[str]:
         """The file's fingerprint, and the claim to it until the end: of files with the same bytes
         the others wait for the one whose turn came first."""
-        with self._turns.setdefault(size_bytes, threading.Lock()):
-            video_id = fingerprint(path, ingestor.goes_on)
-            claim = self._claims.setdefault(video_id, threading.Lock())
-            claim.acquire()
-        try:
+        with ExitStack() as claim:
+            with self._turns.of(size_bytes):
+                video_id = fingerprint(path, ingestor.goes_on)
+                claim.enter_context(self._turns.of(video_id))
             yield video_id
-        finally:
-            claim.release()
 
     def _commit(self, writer: IndexWriter, batch: _Batch, snapshot: Snapshot) -> int:
         """How many tokens are new."""
