@@ -71,7 +71,7 @@ def run(n_videos: int, folder: Path | None, seconds: float) -> int:
 def _place(folder: Path | None) -> Iterator[Path]:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        yield folder.absolute()
+        yield folder.resolve()
         return
     with tempfile.TemporaryDirectory(prefix="mmretrieve-load-") as name:
         yield Path(name)

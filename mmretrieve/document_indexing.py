@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mmretrieve.checkpoints import Checkpoints
@@ -85,7 +87,7 @@ class DocumentRun:
         self._folder = folder
         self._manifest = manifest
         self._settings = settings
-        self._ingestor = DocumentIngestor(settings, encoder)
+        self._encoder = encoder
         self._options = options
         self._seal = seal
         self._checkpoints = checkpoints
@@ -138,6 +140,7 @@ class DocumentRun:
         on_progress: Callable[[Progress], None] | None,
     ) -> bool:
         with (
+            closing(DocumentIngestor(self._settings, self._encoder)) as ingestor,
             IndexWriter(self._folder, self._manifest) as writer,
             ThreadPoolExecutor(self._settings.jobs, thread_name_prefix="document") as pool,
         ):
@@ -146,12 +149,13 @@ class DocumentRun:
             for batch in _batches(todo):
                 done: list[_Done] = []
                 try:
-                    for item in pool.map(self._one, batch):
+                    for item in pool.map(partial(self._one, ingestor), batch):
                         done.append(item)
                         self._results.append(item.result)
                         n_done += 1
                         _tell(on_progress, n_done, len(todo), start, item.result)
                 except KeyboardInterrupt:
+                    ingestor.close()
                     pool.shutdown(cancel_futures=True)
                     self._commit(writer, done)
                     return True
@@ -161,10 +165,10 @@ class DocumentRun:
             self._warnings += self._seal()
         return False
 
-    def _one(self, item: _Todo) -> _Done:
+    def _one(self, ingestor: DocumentIngestor, item: _Todo) -> _Done:
         start = time.perf_counter()
         try:
-            made = self._ingestor.ingest(item.document)
+            made = ingestor.ingest(item.document)
         except InputError as error:
             took_s = time.perf_counter() - start
             failed = FileResult(item.state.path, Outcome.FAILED, error=str(error), took_s=took_s)

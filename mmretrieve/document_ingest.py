@@ -7,6 +7,10 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mmretrieve.config import Settings
 from mmretrieve.datatypes import (
@@ -26,6 +30,7 @@ from mmretrieve.errors import InputError
 from mmretrieve.indexers.hearing import RATE, cut
 from mmretrieve.indexers.windows import Window, cover, distribute, extend
 from mmretrieve.ingest import Ingested, thumbnail
+from mmretrieve.isolation.pool import IsolatedReader
 from mmretrieve.joint_ingest import about, parts_of
 from mmretrieve.lifecycle.reuse import Part
 from mmretrieve.reports import Stage
@@ -51,13 +56,19 @@ class _Content:
 
 
 class DocumentIngestor:
-    """Embeds documents; one for a run, shared by its threads."""
+    """Embeds documents; one for a run, shared by its threads. Pictures given as files are decoded in
+    processes of their own, which :meth:`close` ends."""
 
     def __init__(self, settings: Settings, encoder: Encoder) -> None:
         self._settings = settings
         self._encoder = encoder
         self._joint = as_joint(encoder)
         self._hears_s = heard_s(encoder)
+        self._reader = IsolatedReader(settings)
+
+    def close(self) -> None:
+        """End what is under way: threads inside :meth:`ingest` come back with an error at once."""
+        self._reader.close()
 
     def ingest(self, document: Document) -> Ingested:
         """Everything that the index holds about a document.
@@ -94,7 +105,7 @@ class DocumentIngestor:
 
     def _together(self, content: _Content) -> tuple[list[Part], list[Thumbnail]]:
         assert self._joint is not None
-        keyframes = _keyframes(content) if self._settings.visual.enabled else []
+        keyframes = list(self._keyframes(content.pictures)) if self._settings.visual.enabled else []
         small = tuple(self._joint.shrink(k) for k in keyframes)
         given = JointContent(small, content.texts, content.start_s, content.end_s, content.sound)
         (made,) = self._joint.joint([given])
@@ -105,7 +116,7 @@ class DocumentIngestor:
         return parts, seen
 
     def _frames(self, content: _Content) -> tuple[Part, list[Thumbnail]]:
-        keyframes = _keyframes(content)
+        keyframes = list(self._keyframes(content.pictures))
         regions, tokens = self._encoder.frames(keyframes)
         if content.start_s is None:
             regions = tuple(replace(region, start_s=None, end_s=None) for region in regions)
@@ -133,7 +144,17 @@ class DocumentIngestor:
         assert self._joint is not None
         if not self._settings.visual.enabled:
             return ()
-        return tuple(self._joint.shrink(_keyframe(p)) for p in document.pictures)
+        return tuple(self._joint.shrink(k) for k in self._keyframes(document.pictures))
+
+    def _keyframes(self, pictures: Sequence[Picture]) -> Iterator[Keyframe]:
+        for picture in pictures:
+            start_s = picture.start_s or 0.0
+            yield Keyframe(start_s, start_s, picture.end_s or 0.0, self._pixels(picture))
+
+    def _pixels(self, picture: Picture) -> NDArray[np.uint8]:
+        if isinstance(picture.image, Path):
+            return self._reader.picture(picture.image.absolute())
+        return picture.pixels()
 
     def _record(self, document: Document, parts: Sequence[Part]) -> VideoRecord:
         counts = dict.fromkeys(MODALITIES, 0)
@@ -188,15 +209,6 @@ def _heard(document: Document, windows: Sequence[Window], hears_s: float) -> dic
     spans = [(w.start_s, min(w.end_s, w.start_s + hears_s)) for w in windows]
     found = cut([Sound(0.0, document.audio)], spans)
     return {w.number: s for w, s in zip(windows, found, strict=True) if s is not None}
-
-
-def _keyframes(content: _Content) -> list[Keyframe]:
-    return [_keyframe(picture) for picture in content.pictures]
-
-
-def _keyframe(picture: Picture) -> Keyframe:
-    start_s = picture.start_s or 0.0
-    return Keyframe(start_s, start_s, picture.end_s or 0.0, picture.pixels())
 
 
 def _timeless(passage: Passage) -> Passage:

@@ -57,7 +57,8 @@ class Picture:
         try:
             with open_regular(self.image) as file, Image.open(file, formats=_FORMATS) as opened:
                 _check_size(self.image, *opened.size)
-                return np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+                ImageOps.exif_transpose(opened, in_place=True)
+                return np.asarray(opened.convert("RGB"))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(f"picture {self.image} cannot be read ({error})") from error
 

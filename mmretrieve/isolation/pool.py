@@ -12,6 +12,9 @@ from mmretrieve.errors import SetupError, StoppedError, UsageError
 from mmretrieve.indexers.reading import EVERYTHING
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mmretrieve.config import Settings
     from mmretrieve.datatypes import Probe, Sound
     from mmretrieve.indexers.hearing import Span
@@ -74,6 +77,16 @@ class IsolatedReader:
         """
         with self._started() as worker:
             yield from worker.hear(path, probe, spans, warn)
+
+    def picture(self, path: Path) -> NDArray[np.uint8]:
+        """A picture ``(height, width, 3)`` uint8 RGB as displayed.
+
+        Raises:
+            InputError: it cannot be read, a bound was reached or the worker died.
+            SetupError: no worker can be started.
+        """
+        with self._started() as worker:
+            return worker.picture(path)
 
     @contextlib.contextmanager
     def _started(self) -> Iterator[Worker]:

@@ -31,6 +31,9 @@ from mmretrieve.isolation import records, sounds, wire
 from mmretrieve.isolation.limits import peak_bytes, resident_bytes, time_limit_s
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mmretrieve.config import Settings
     from mmretrieve.datatypes import Probe, Sound
     from mmretrieve.indexers.hearing import Span
@@ -123,6 +126,20 @@ class Worker:
         with self._answering(path):
             self._ask("hear", sounds.plain_spans(spans), path)
             yield from self._sounds(path, probe, spans, warn)
+
+    def picture(self, path: Path) -> NDArray[np.uint8]:
+        """Have a picture decoded: ``(height, width, 3)`` uint8 RGB as displayed.
+
+        Raises:
+            InputError: it cannot be read, a bound was reached, or the worker died of it.
+            StoppedError: :meth:`kill` was called meanwhile.
+        """
+        with self._answering(path):
+            self._ask("picture", {}, path)
+            message = self._next(path, None)
+            if message.kind == "picture":
+                return records.read_picture(message.body, message.blobs)
+            raise self._other(path, message)
 
     def _ask(self, kind: str, body: dict[str, Any], path: Path) -> None:
         self.await_ready()
@@ -248,10 +265,8 @@ class Worker:
             elif message.kind == "heard":
                 yield from [None] * (len(spans) - place)
                 return
-            elif message.kind == "failed":
-                raise self._failure(path, message)
             else:
-                raise records.MalformedError(f"a message {message.kind[:20]!r} out of turn")
+                raise self._other(path, message)
 
     def _conversation(self, path: Path, listener: Listener, wanted: Wanted) -> Reading:
         probe: Probe | None = None
@@ -266,12 +281,13 @@ class Worker:
                 listener.warn(str(message.body.get("text"))[:10_000])
             elif message.kind == "reading" and probe is not None:
                 return records.read_reading(message.body, probe, wanted)
-            elif message.kind == "failed":
-                raise self._failure(path, message)
             else:
-                raise records.MalformedError(f"a message {message.kind[:20]!r} out of turn")
+                raise self._other(path, message)
 
-    def _failure(self, path: Path, message: wire.Message) -> MmretrieveError:
+    def _other(self, path: Path, message: wire.Message) -> Exception:
+        """What a message says that does not bring what was asked for."""
+        if message.kind != "failed":
+            return records.MalformedError(f"a message {message.kind[:20]!r} out of turn")
         name, text = str(message.body.get("error")), str(message.body.get("text"))
         if name == "MemoryError":
             self._end()
@@ -338,7 +354,8 @@ class Worker:
                 raise TimeLimitError("too slow")
             if not ready and self.resident_bytes() > self._limits.memory_mb * _MIB * _ROOM:
                 raise MemoryLimitError("too large")
-        taken = bytes(self._buffer[:n_bytes])
+        with memoryview(self._buffer) as view:
+            taken = bytes(view[:n_bytes])
         del self._buffer[:n_bytes]
         return taken
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmretrieve.datatypes import Fact, Keyframe, Probe, Segment, TracePoint
 from mmretrieve.indexers.metadata import VideoMetadata
@@ -137,11 +138,28 @@ def _trace_point(row: object) -> TracePoint:
 
 def _keyframe(row: object, blob: bytes) -> Keyframe:
     time, start, end, height, width = _row(row, 5)
+    image = _pixels(height, width, blob)
+    return Keyframe(_seconds(time), _seconds(start), _seconds(end), image)
+
+
+def plain_picture(pixels: NDArray[np.uint8]) -> tuple[Plain, list[bytes]]:
+    """The size of a picture ``(height, width, 3)`` as JSON data, and the bytes of its pixels."""
+    return {"size": list(pixels.shape[:2])}, [np.ascontiguousarray(pixels).tobytes()]
+
+
+def read_picture(plain: object, blobs: Sequence[bytes]) -> NDArray[np.uint8]:
+    """The inverse of :func:`plain_picture`."""
+    if not isinstance(plain, dict) or set(plain) != {"size"} or len(blobs) != 1:
+        raise MalformedError("a picture with other fields")
+    height, width = _row(plain["size"], 2)
+    return _pixels(height, width, blobs[0])
+
+
+def _pixels(height: object, width: object, blob: bytes) -> NDArray[np.uint8]:
     rows, columns = _count(height), _count(width)
     if not 0 < rows * columns <= MAX_PIXELS or len(blob) != rows * columns * 3:
         raise MalformedError(f"a picture of {rows} x {columns} in {len(blob)} bytes")
-    image = np.frombuffer(blob, np.uint8).reshape(rows, columns, 3)
-    return Keyframe(_seconds(time), _seconds(start), _seconds(end), image)
+    return np.frombuffer(blob, np.uint8).reshape(rows, columns, 3)
 
 
 def plain_wanted(wanted: Wanted) -> Plain:

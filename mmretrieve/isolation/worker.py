@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,8 @@ def _reader(settings: Settings) -> FileReader:
     return FileReader(settings)
 
 
-_Answer = tuple[str, dict[str, Any]]
+_Answer = tuple[str, dict[str, Any], list[bytes]]
+"""Kind, body, and runs of bytes."""
 
 
 class _Answers:
@@ -101,8 +103,8 @@ class _Answers:
         self._handle = handle
         self._lock = threading.Lock()
 
-    def send(self, kind: str, body: dict[str, Any], blobs: list[bytes] | None = None) -> None:
-        pieces = wire.encode(kind, body, blobs or [])
+    def send(self, kind: str, body: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
+        pieces = wire.encode(kind, body, blobs)
         with self._lock:
             wire.write(self._handle, pieces)
 
@@ -131,29 +133,29 @@ def _serve(reader: FileReader, request: wire.Message, out: _Answers) -> None:
         raise SystemExit(1) from None
 
 
-_NO_MEMORY: _Answer = ("failed", {"error": "MemoryError", "text": ""})
+_NO_MEMORY: _Answer = ("failed", {"error": "MemoryError", "text": ""}, [])
 
 
 def _answer(reader: FileReader, request: wire.Message, out: _Answers) -> _Answer:
-    """Kind and body of what is to be said of a file in the end."""
+    """What is to be said of a file in the end."""
     try:
-        return (_hear if request.kind == "hear" else _read)(reader, request, out)
+        return _ANSWERS[request.kind](reader, request, out)
     except MemoryError:
         return _NO_MEMORY
     except (InputError, SetupError, UsageError) as error:
-        return "failed", {"error": _known(error), "text": str(error)[:10_000]}
+        return "failed", {"error": _known(error), "text": str(error)[:10_000]}, []
     except BrokenPipeError:
         raise
     except Exception as error:  # whatever a library raises about one file ends that file alone
         told = f"{type(error).__name__}: {error}"
-        return "failed", {"error": "Exception", "text": told[:2_000]}
+        return "failed", {"error": "Exception", "text": told[:2_000]}, []
 
 
 def _read(reader: FileReader, request: wire.Message, out: _Answers) -> _Answer:
     from mmretrieve.isolation.records import plain_reading, read_wanted
 
     path, wanted = Path(os.fsdecode(request.blobs[0])), read_wanted(request.body)
-    return "reading", plain_reading(reader.read(path, out, wanted), wanted)
+    return "reading", plain_reading(reader.read(path, out, wanted), wanted), []
 
 
 def _hear(reader: FileReader, request: wire.Message, out: _Answers) -> _Answer:
@@ -166,7 +168,18 @@ def _hear(reader: FileReader, request: wire.Message, out: _Answers) -> _Answer:
     for number, sound in enumerate(hear(path, spans, out.warn)):
         if sound is not None:
             out.send("sound", *plain_sound(number, sound))
-    return "heard", {}
+    return "heard", {}, []
+
+
+def _picture(_: FileReader, request: wire.Message, __: _Answers) -> _Answer:
+    from mmretrieve.documents import Picture
+    from mmretrieve.isolation.records import plain_picture
+
+    pixels = Picture(Path(os.fsdecode(request.blobs[0]))).pixels()
+    return "picture", *plain_picture(pixels)
+
+
+_ANSWERS = {"read": _read, "hear": _hear, "picture": _picture}
 
 
 def _known(error: MmretrieveError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,8 @@ def _document(number: int) -> str:
 
 
 def _entry(engine: Engine, number: int) -> VideoEntry:
-    ingestor = DocumentIngestor(engine.settings, load_encoder("lite"))
-    return ingestor.ingest(text_document(f"late{number}", speech=_document(number))).entry
+    with closing(DocumentIngestor(engine.settings, load_encoder("lite"))) as ingestor:
+        return ingestor.ingest(text_document(f"late{number}", speech=_document(number))).entry
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,8 @@ def test_what_an_index_holds_is_what_the_model_gives(
         title="opening hours",
     )
     settings = Settings(preset="clamr", encoder=EncoderSettings(weights=str(weights)))
-    entry = DocumentIngestor(settings, encoder).ingest(document).entry
+    with closing(DocumentIngestor(settings, encoder)) as ingestor:
+        entry = ingestor.ingest(document).entry
     made = {passage.modality: (passage, tokens) for passage, tokens in entry.passages}
     model = encoder._model
     speech = "the old harbour\npeople wait, how long"

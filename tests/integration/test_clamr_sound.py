@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -197,7 +198,8 @@ def test_how_much_is_heard_decides_what_is_done_again(
 def test_a_document_brings_its_sound(settings: Settings) -> None:
     encoder = ClamrEncoder(settings.encoder)
     given = Document("d", segments={Modality.SPEECH: (Segment("a harbour", 1, 2),)}, audio=tone())
-    made = DocumentIngestor(settings, encoder).ingest(given).entry
+    with closing(DocumentIngestor(settings, encoder)) as ingestor:
+        made = ingestor.ingest(given).entry
     found = {p.modality: p for p, _ in made.passages}
     assert set(found) == {Modality.SPEECH, Modality.AUDIO}
     assert found[Modality.AUDIO].segments[-1].end_s == LASTS_S

@@ -7,16 +7,19 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmretrieve.config import LimitSettings, OcrSettings, Settings, SpeechSettings
 from mmretrieve.datatypes import Probe, Segment
 from mmretrieve.demo import clips_folder
+from mmretrieve.documents import Picture
 from mmretrieve.errors import (
     InputError,
     MediaError,
@@ -186,6 +189,33 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
         reader.close()
 
 
+def test_a_picture_is_what_this_process_decodes(worker: Worker, tmp_path: Path) -> None:
+    turned, broken = tmp_path / "turned.jpg", tmp_path / "broken.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned to the right
+    Image.effect_noise((64, 48), 80).convert("RGB").save(turned, exif=exif)
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
+    pid, wanted = worker.pid, Picture(turned).pixels()
+    assert wanted.shape == (64, 48, 3)
+    with pytest.raises(InputError, match=r"picture .*broken\.png cannot be read"):
+        worker.picture(broken)
+    assert np.array_equal(worker.picture(turned), wanted)
+    assert worker.is_alive() and worker.pid == pid
+
+
+def test_the_largest_picture_fits_into_the_usual_bound_and_into_no_less(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    Image.new("RGBA", (8_192, 8_192), (9, 99, 200, 255)).save(path)
+    for limits, fits in ((QUIET.limits, True), (LimitSettings(memory_mb=600), False)):
+        reader = IsolatedReader(replace(QUIET, limits=limits))
+        with closing(reader):
+            if fits:
+                assert reader.picture(path)[4_000, 8_000].tolist() == [9, 99, 200]
+            else:
+                with pytest.raises(MemoryLimitError, match=r"large\.png: .* more than 600 MB"):
+                    reader.picture(path)
+
+
 def test_who_waits_is_released_when_the_reader_is_closed(clip: Path) -> None:
     reader = IsolatedReader(QUIET)
     reader.warm_up(1)
@@ -252,6 +282,27 @@ def test_a_worker_that_was_taken_over_is_not_believed(
         assert not taken.is_alive()
     finally:
         taken.close()
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ('"picture", "body": {"size": [2, 2]}, "blobs": []', "other fields"),
+        ('"picture", "body": {"size": [2, 2, 3]}, "blobs": [0]', "a row of 2"),
+        ('"picture", "body": {"size": [-1, -1]}, "blobs": [0]', "a count"),
+        ('"picture", "body": {"size": [90000, 90000]}, "blobs": [0]', "90000 x 90000 in 0 bytes"),
+        ('"reading", "body": {}, "blobs": []', "out of turn"),
+    ],
+)
+def test_a_picture_that_cannot_be_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch, message: str, told: str
+) -> None:
+    says = f"send('{{\"kind\": {message}}}')"
+    monkeypatch.setattr(process, "_PROGRAM", f"{READY}\n{says}\nos.read(0, 1)")
+    with closing(Worker(QUIET)) as taken:
+        with pytest.raises(WorkerCrashError, match=told):
+            taken.picture(Path("a.png"))
+        assert not taken.is_alive()
 
 
 def test_a_worker_can_name_only_errors_of_files_and_of_the_installation(
