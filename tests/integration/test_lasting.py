@@ -15,6 +15,7 @@ from benchmarks.faults.library import QUERIES, documents
 from mmretrieve import Engine
 from mmretrieve.datatypes import SearchResult, Way
 from mmretrieve.errors import IndexFormatError
+from mmretrieve.reports import Outcome
 from mmretrieve.search.hits import Describer
 from mmretrieve.search.ranking import Ranker
 from mmretrieve.storage import reader
@@ -40,9 +41,10 @@ def _compact(index: Path, *tables: str) -> None:
         table.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
 
 
-def _replace_all(index: Path) -> None:
+def _replace_all(index: Path, edition: int = 5) -> None:
     with Engine.open(index) as writer:
-        writer.index(list(documents(0, 8, edition=5)))
+        report = writer.index(list(documents(0, 8, edition)))
+    assert report.count(Outcome.INDEXED) == 8
     _compact(index, "videos", "files", "passages", "keyframes")
 
 
@@ -116,7 +118,7 @@ def test_similarities_of_many_queries_outlast_the_state_that_they_read(
         found = asked.all_similarities(queries)
         assert slept
         wanted = [similar.values for similar in fresh.all_similarities(queries)]
-        _replace_all(index)
+        _replace_all(index, edition=6)
         for similar, values in zip(found, wanted, strict=True):
             np.testing.assert_array_equal(similar.values, values)
 
